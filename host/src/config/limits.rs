@@ -1,0 +1,125 @@
+//! The limits of one tenant. Everything a guest or a peer can make grow has its number here.
+
+use std::time::Duration;
+
+/// A tenant's limits. `Limits::default()` is what `run` uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Memories and tables of a fresh instance: a handler's connection, or a spawned coroutine.
+    pub fresh_memory_bytes_max: usize,
+    /// Memories and tables of a long-lived instance: a program, or a shared handler.
+    pub shared_memory_bytes_max: usize,
+    /// Memories and tables of all of the tenant's instances together.
+    pub tenant_memory_bytes_max: usize,
+
+    /// Linear memories of a component.
+    pub memories_max: usize,
+    /// Tables of a component.
+    pub tables_max: usize,
+    /// Core instances of a component.
+    pub core_instances_max: usize,
+    /// Elements of one table.
+    pub table_elements_max: usize,
+
+    /// What WebAssembly code may use of a fiber's stack.
+    pub wasm_stack_bytes_max: usize,
+    /// A fiber's whole stack, reserved rather than used: host functions run on the rest of it.
+    pub fiber_stack_bytes: usize,
+
+    /// Live handles of a fresh instance's store.
+    pub fresh_handles_max: usize,
+    /// Live handles of a long-lived instance's store.
+    pub shared_handles_max: usize,
+    /// Bytes that one host call may lift from the guest.
+    pub host_call_bytes_max: usize,
+
+    /// Coroutines of the tenant, of both kinds together.
+    pub coroutines_max: usize,
+    /// Connections of the tenant, accepted and made.
+    pub connections_max: usize,
+    /// Of them, those the tenant made, in use and idle in pools.
+    pub outbound_max: usize,
+    /// How long a connect waits for one of them; then `limit-exceeded`.
+    pub outbound_wait_max: Duration,
+    /// How long connecting may take.
+    pub connect_max: Duration,
+
+    /// CPU time between two blocking points; a coroutine that uses more is trapped.
+    pub cpu_max: Duration,
+    /// CPU time until a coroutine yields to the others of its worker.
+    pub slice: Duration,
+    /// Instantiating a component and running its initialisers.
+    pub start_max: Duration,
+
+    /// Pools of the tenant.
+    pub pools_max: usize,
+    /// The most that a guest may ask of a pool, and what it gets when it asks for nothing.
+    pub pool: PoolLimits,
+
+    /// From the signal to end until connections that still live are reset.
+    pub drain_max: Duration,
+}
+
+/// Limits of each connection pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Connections open at once, in use and idle.
+    pub open_max: usize,
+    /// Idle connections kept.
+    pub idle_max: usize,
+    /// How long an idle connection is kept.
+    pub idle_age_max: Duration,
+    /// How old a connection may be when it is kept or handed out again.
+    pub age_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            fresh_memory_bytes_max: 8 * MIB,
+            shared_memory_bytes_max: 512 * MIB,
+            tenant_memory_bytes_max: 512 * MIB,
+            memories_max: 2,
+            tables_max: 8,
+            core_instances_max: 32,
+            table_elements_max: 20_000,
+            wasm_stack_bytes_max: 128 * KIB,
+            fiber_stack_bytes: 256 * KIB,
+            fresh_handles_max: 1_024,
+            shared_handles_max: 100_000,
+            host_call_bytes_max: MIB,
+            coroutines_max: 10_000,
+            connections_max: 10_000,
+            outbound_max: 64,
+            outbound_wait_max: Duration::from_secs(5),
+            connect_max: Duration::from_secs(5),
+            cpu_max: Duration::from_secs(1),
+            slice: Duration::from_millis(1),
+            start_max: Duration::from_secs(1),
+            pools_max: 64,
+            pool: PoolLimits::default(),
+            drain_max: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Limits {
+    /// What `serve` uses where its file says nothing: tenants share the machine, so each gets less CPU at a time.
+    pub fn serve() -> Limits {
+        Limits { cpu_max: Duration::from_millis(50), ..Limits::default() }
+    }
+}
+
+impl Default for PoolLimits {
+    fn default() -> PoolLimits {
+        PoolLimits {
+            open_max: 64,
+            idle_max: 16,
+            idle_age_max: Duration::from_secs(30),
+            age_max: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;

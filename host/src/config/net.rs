@@ -1,0 +1,177 @@
+//! Grants: which addresses a tenant may listen on and connect to. What is not granted is denied.
+//!
+//! ```text
+//! --allow-listen   HOST:PORTS    HOST is an address, a network, or localhost
+//! --allow-connect  HOST:PORTS    HOST is one of those, a name, *.suffix, or public
+//!
+//! 10.0.0.5:6379        one address                   redis.internal:6379   one name, not its sub-domains
+//! 10.0.0.0/8:80        a network                     *.example.com:443     its sub-domains, not itself
+//! [fd00::1]:443        IPv6 goes in brackets         localhost:8000-8099   127.0.0.0/8 and ::1
+//! [fd00::/8]:443       an IPv6 network               public:*              the public Internet
+//! ```
+//!
+//! What an operator may not expect:
+//!
+//! * A name grant covers the addresses the name resolves to, except loopback, link-local, metadata services, multicast
+//!   and the host's own: whoever runs the name's DNS could point it there. Those need an address grant as well.
+//! * An address grant does not let the guest look up names, which could carry data out. `public` and name grants do.
+//! * `public` leaves out everything that is not a global unicast address, and every form that embeds an IPv4 address.
+//! * Listening on `0.0.0.0` or `[::]` needs a grant for exactly that, or for all addresses (`0.0.0.0/0`).
+//! * `::ffff:10.0.0.1` is 10.0.0.1. Connecting to `0.0.0.0` is connecting to 127.0.0.1, as Linux has it.
+
+mod cidr;
+mod grant;
+mod name;
+mod scope;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use thiserror::Error;
+
+pub use grant::{ConnectGrant, GrantError, ListenGrant};
+pub use name::NameError;
+
+use name::Name;
+
+/// What a tenant may listen on and connect to. The default is nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Grants {
+    /// Where it may listen.
+    pub listen: Vec<ListenGrant>,
+    /// What it may connect to.
+    pub connect: Vec<ConnectGrant>,
+    /// The host's own addresses, which `public` and name grants leave out.
+    withheld: Vec<SocketAddr>,
+}
+
+impl Grants {
+    /// What `conet-host run` gives unasked: listening on loopback ports from 1024, and on a free one (port 0).
+    pub fn loopback() -> Grants {
+        Grants {
+            listen: vec![ListenGrant::localhost(0, 0), ListenGrant::localhost(1024, u16::MAX)],
+            ..Grants::default()
+        }
+    }
+
+    /// Keeps `addr` (the host's own admin address) out of `public` and name grants. An unspecified address keeps that
+    /// port out on every address.
+    pub fn withhold(&mut self, addr: SocketAddr) {
+        self.withheld.push(SocketAddr::new(addr.ip().to_canonical(), addr.port()));
+    }
+
+    /// May the tenant listen on `addr`?
+    pub fn allows_listen(&self, addr: SocketAddr) -> Result<(), Denied> {
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        if self.listen.iter().any(|grant| grant.covers(addr)) { Ok(()) } else { Err(Denied::Listen { addr }) }
+    }
+
+    /// May the tenant connect to `addr`, which it gave as an address?
+    pub fn allows_connect_addr(&self, addr: SocketAddr) -> Result<(), Denied> {
+        let addr = destination(addr);
+        if addr.port() == 0 {
+            return Err(Denied::PortZero);
+        }
+        if self.covers_addr(addr) { Ok(()) } else { Err(Denied::Connect { addr }) }
+    }
+
+    /// May the tenant look up `name` to connect to its `port`? What it resolves to is then for [`Grants::checks_resolved`].
+    ///
+    /// The text of an address is checked as that address.
+    pub fn allows_name(&self, name: &str, port: u16) -> Result<(), Denied> {
+        if let Ok(ip) = name.parse::<IpAddr>() {
+            return self.allows_connect_addr(SocketAddr::new(ip, port));
+        }
+        let name = Name::parse(name)?;
+        if port == 0 {
+            return Err(Denied::PortZero);
+        }
+        if self.connect.iter().any(|grant| grant.covers_lookup(&name, port)) {
+            return Ok(());
+        }
+        Err(Denied::Name { name: name.to_string(), port })
+    }
+
+    /// May the tenant connect to `addr`, one of the addresses that `name` resolved to?
+    pub fn checks_resolved(&self, name: &str, addr: SocketAddr) -> Result<(), Denied> {
+        if name.parse::<IpAddr>().is_ok() {
+            return self.allows_connect_addr(addr);
+        }
+        let name = Name::parse(name)?;
+        let addr = destination(addr);
+        if addr.port() == 0 {
+            return Err(Denied::PortZero);
+        }
+        if self.covers_addr(addr) {
+            return Ok(());
+        }
+        let by_name = self.connect.iter().any(|grant| grant.covers_name(&name, addr.port()));
+        if by_name && !scope::is_guarded(addr.ip()) && !self.is_withheld(addr) {
+            return Ok(());
+        }
+        Err(Denied::Resolved { name: name.to_string(), addr })
+    }
+
+    /// Whether an address, network, `localhost` or `public` grant covers `addr`.
+    fn covers_addr(&self, addr: SocketAddr) -> bool {
+        let withheld = self.is_withheld(addr);
+        self.connect.iter().any(|grant| grant.covers_addr(addr) && !(withheld && grant.is_public()))
+    }
+
+    fn is_withheld(&self, addr: SocketAddr) -> bool {
+        self.withheld
+            .iter()
+            .any(|own| own.port() == addr.port() && (own.ip().is_unspecified() || own.ip() == addr.ip()))
+    }
+}
+
+/// Why the tenant may not. Shown to the operator, it names the flag that would allow it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Denied {
+    /// No grant covers listening there.
+    #[error("listening on {addr} is not granted; to allow it: --allow-listen {addr}")]
+    Listen {
+        /// In canonical form.
+        addr: SocketAddr,
+    },
+    /// No grant covers connecting there.
+    #[error("connecting to {addr} is not granted; to allow it: --allow-connect {addr}")]
+    Connect {
+        /// In canonical form.
+        addr: SocketAddr,
+    },
+    /// No grant lets the name be looked up for that port.
+    #[error("connecting to {name}:{port} is not granted; to allow it: --allow-connect {name}:{port}")]
+    Name {
+        /// In lower case, without a trailing dot.
+        name: String,
+        /// The port asked for.
+        port: u16,
+    },
+    /// The name may be looked up, but none of the grants covers this address.
+    #[error("{name} resolves to {addr}, which is not granted; to allow it: --allow-connect {addr}")]
+    Resolved {
+        /// In lower case, without a trailing dot.
+        name: String,
+        /// In canonical form.
+        addr: SocketAddr,
+    },
+    /// Nothing listens on port 0.
+    #[error("port 0 cannot be connected to")]
+    PortZero,
+    /// The guest gave something that is not a name.
+    #[error(transparent)]
+    NotAName(#[from] NameError),
+}
+
+/// Where connecting to `addr` really leads: IPv4 as IPv4, the unspecified address as loopback, no scope or flow.
+fn destination(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip().to_canonical() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, addr.port())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Sizes and durations as people write them: `64KiB`, `8MiB`, `50ms`, `2m`.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Reads `65536`, `64KiB`, `8MiB` or `1GiB`. Zero is refused, and so is what could mean powers of ten.
+pub fn parse_size(text: &str) -> Result<usize, UnitError> {
+    let (digits, unit) = split(text);
+    let scale = match unit {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(refused_size(text, digits, unit)),
+    };
+    let count: usize = digits.parse().map_err(|_| UnitError::Size(text.into()))?;
+    match count.checked_mul(scale) {
+        Some(0) => Err(UnitError::Zero(text.into())),
+        Some(bytes) => Ok(bytes),
+        None => Err(UnitError::TooLarge(text.into())),
+    }
+}
+
+/// Reads `500us`, `50ms`, `1s`, `2m` or `1h`. Zero is refused, and so is a number without a unit.
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+    let (digits, unit) = split(text);
+    let nanos: u64 = match unit {
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        _ => return Err(UnitError::Duration(text.into())),
+    };
+    let count: u64 = digits.parse().map_err(|_| UnitError::Duration(text.into()))?;
+    match count.checked_mul(nanos) {
+        Some(0) => Err(UnitError::Zero(text.into())),
+        Some(nanos) => Ok(Duration::from_nanos(nanos)),
+        None => Err(UnitError::TooLarge(text.into())),
+    }
+}
+
+/// Writes a size so that `parse_size` reads it back: `8MiB`, or plain bytes when no unit divides it.
+pub fn show_size(bytes: usize) -> String {
+    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}
+
+/// Why a size or duration could not be read. Each says what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum UnitError {
+    /// Not a size at all.
+    #[error("`{0}` is not a size: write whole bytes, or KiB, MiB or GiB, as in `64KiB` or `8MiB`")]
+    Size(String),
+    /// `M`, `MB` and the like mean powers of two to some and of ten to others.
+    #[error("`{text}` could mean powers of ten or of two: write `{meant}`")]
+    Ambiguous {
+        /// What was given.
+        text: String,
+        /// The nearest clear form.
+        meant: String,
+    },
+    /// Not a duration at all.
+    #[error("`{0}` is not a duration: write a whole number and us, ms, s, m or h, as in `50ms` or `1s`")]
+    Duration(String),
+    /// Zero would refuse or end everything.
+    #[error("`{0}` is zero, which nothing can run with")]
+    Zero(String),
+    /// Beyond what this machine can count.
+    #[error("`{0}` is too large")]
+    TooLarge(String),
+}
+
+fn split(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text.split_at(end)
+}
+
+fn refused_size(text: &str, digits: &str, unit: &str) -> UnitError {
+    let clear = match unit.to_ascii_lowercase().as_str() {
+        "k" | "kb" | "kib" => "KiB",
+        "m" | "mb" | "mib" => "MiB",
+        "g" | "gb" | "gib" => "GiB",
+        _ => return UnitError::Size(text.into()),
+    };
+    if digits.is_empty() {
+        return UnitError::Size(text.into());
+    }
+    UnitError::Ambiguous { text: text.into(), meant: format!("{digits}{clear}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("65536", 65_536),
+            ("64KiB", 65_536),
+            ("8MiB", 8_388_608),
+            ("2GiB", 2_147_483_648),
+            ("007KiB", 7_168),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn refused_sizes_say_what_to_write() {
+        for (text, says) in [
+            ("512M", "write `512MiB`"),
+            ("512MB", "write `512MiB`"),
+            ("512mib", "write `512MiB`"),
+            ("1k", "write `1KiB`"),
+            ("3gb", "write `3GiB`"),
+            ("", "is not a size"),
+            ("MiB", "is not a size"),
+            ("M", "is not a size"),
+            ("1.5MiB", "is not a size"),
+            ("-1", "is not a size"),
+            ("+1", "is not a size"),
+            (" 1", "is not a size"),
+            ("8 MiB", "is not a size"),
+            ("1TiB", "is not a size"),
+            ("٣MiB", "is not a size"),
+            ("0", "is zero"),
+            ("0MiB", "is zero"),
+            ("18446744073709551615KiB", "too large"),
+        ] {
+            let error = parse_size(text).expect_err(text).to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn shown_sizes_are_read_back() {
+        for bytes in [1, 1023, 1024, 1025, 65_536, 1 << 20, 512 << 20, 1 << 30, (1 << 30) + (1 << 20)] {
+            assert_eq!(parse_size(&show_size(bytes)), Ok(bytes));
+        }
+        assert_eq!(show_size(512 << 20), "512MiB");
+    }
+
+    #[test]
+    fn durations() {
+        for (text, millis) in [("50ms", 50), ("1s", 1_000), ("2m", 120_000), ("1h", 3_600_000), ("5000us", 5)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn refused_durations_say_what_to_write() {
+        for (text, says) in [
+            ("50", "is not a duration"),
+            ("1.5s", "is not a duration"),
+            ("s", "is not a duration"),
+            ("", "is not a duration"),
+            ("1 s", "is not a duration"),
+            ("1min", "is not a duration"),
+            ("-1s", "is not a duration"),
+            ("0ms", "is zero"),
+            ("99999999999999h", "too large"),
+        ] {
+            let error = parse_duration(text).expect_err(text).to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+}
