@@ -1,0 +1,282 @@
+//! One `conet-host` process under test.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::output::Output;
+use crate::process::{Process, Signal};
+use crate::{PATIENCE, artifacts, peer};
+
+/// A `conet-host run` about to be started.
+pub struct Launch {
+    binary: PathBuf,
+    component: PathBuf,
+    options: Vec<OsString>,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    stdout: Stdout,
+    cache: bool,
+}
+
+/// What becomes of the host's stdout.
+enum Stdout {
+    Collected,
+    /// A pipe that nobody reads.
+    Unread,
+    /// A pipe whose reader has gone.
+    Closed,
+}
+
+impl Launch {
+    /// Runs the guest of this name.
+    pub fn guest(name: &str) -> Self {
+        Self::component(artifacts::guest(name))
+    }
+
+    /// Runs the handler of this name, listening on a free loopback port.
+    pub fn handler(name: &str) -> Self {
+        Self::guest(name).option("--listen", "127.0.0.1:0")
+    }
+
+    /// Runs the component at this path.
+    pub fn component(path: impl Into<PathBuf>) -> Self {
+        Self {
+            binary: artifacts::host().to_owned(),
+            component: path.into(),
+            options: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            stdout: Stdout::Collected,
+            cache: true,
+        }
+    }
+
+    /// With another host binary.
+    pub fn binary(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.binary);
+        self
+    }
+
+    /// With an option of the host that has no value.
+    pub fn flag(mut self, name: &str) -> Self {
+        self.options.push(name.into());
+        self
+    }
+
+    /// With an option of the host.
+    pub fn option(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.cache &= name != "--cache";
+        self.options.extend([name.into(), value.as_ref().into()]);
+        self
+    }
+
+    /// With an argument for the guest.
+    pub fn arg(mut self, value: impl AsRef<OsStr>) -> Self {
+        self.args.push(value.as_ref().into());
+        self
+    }
+
+    /// With a variable in the host's own environment.
+    pub fn process_env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((key.into(), value.as_ref().into()));
+        self
+    }
+
+    /// With a stdout that nobody reads.
+    pub fn stdout_unread(mut self) -> Self {
+        self.stdout = Stdout::Unread;
+        self
+    }
+
+    /// With a stdout whose reader has gone.
+    pub fn stdout_closed(mut self) -> Self {
+        self.stdout = Stdout::Closed;
+        self
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Host {
+        let mut command = Command::new(&self.binary);
+        command.arg("run").args(&self.options);
+        if self.cache {
+            command.arg("--cache").arg(artifacts::code_cache());
+        }
+        command.arg(&self.component).args(&self.args).envs(self.env);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let line = format!("{command:?}");
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
+        let (unread, stdout) = match (self.stdout, child.stdout.take().expect("stdout is piped")) {
+            (Stdout::Collected, pipe) => (None, Output::collect(pipe)),
+            (Stdout::Unread, pipe) => (Some(pipe), Output::default()),
+            (Stdout::Closed, _) => (None, Output::default()),
+        };
+        let stderr = Output::collect(child.stderr.take().expect("stderr is piped"));
+        Host { process: Process::of(child.id()), child, line, stdout, stderr, _unread: unread }
+    }
+
+    /// Runs it to its end.
+    pub fn finish(self) -> Exit {
+        self.start().wait_exit()
+    }
+}
+
+/// A running host. Dropping it kills it; when the test is failing, shows what it printed.
+pub struct Host {
+    process: Process,
+    child: Child,
+    line: String,
+    stdout: Output,
+    stderr: Output,
+    _unread: Option<std::process::ChildStdout>,
+}
+
+impl Host {
+    /// The address of its first listener, once it accepts.
+    pub fn addr(&self) -> SocketAddr {
+        self.wait_stderr("a listener", |text| text.lines().find_map(|line| listening(line, text)))
+    }
+
+    /// Connects to its first listener.
+    pub fn connect(&self) -> TcpStream {
+        peer::connect(self.addr())
+    }
+
+    /// Waits for a line on stderr that contains `text`.
+    pub fn wait_line(&self, text: &str) -> String {
+        let find = |all: &str| all.lines().find(|line| line.contains(text)).map(str::to_owned);
+        self.wait_stderr(&format!("{text:?} on stderr"), find)
+    }
+
+    /// Waits for a line on stdout that contains `text`.
+    pub fn wait_stdout_line(&self, text: &str) -> String {
+        let find = |all: &str| all.lines().find(|line| line.contains(text)).map(str::to_owned);
+        self.stdout
+            .wait(PATIENCE, find)
+            .unwrap_or_else(|| panic!("waited for {text:?} on stdout of {self:?}"))
+    }
+
+    /// What it has printed on stderr.
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// The process.
+    pub fn process(&self) -> Process {
+        self.process
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end.
+    pub fn wait_exit(self) -> Exit {
+        self.wait_exit_within(PATIENCE)
+    }
+
+    /// Waits for its end, at most this long.
+    pub fn wait_exit_within(mut self, limit: Duration) -> Exit {
+        assert!(self.process.wait_end(limit), "not ended after {limit:?}: {self:?}");
+        let status = self.child.wait().expect("the child is ours");
+        self.stderr.wait_end(PATIENCE);
+        if self._unread.is_none() {
+            self.stdout.wait_end(Duration::from_secs(1));
+        }
+        let (stdout, stderr) = (self.stdout.bytes(), self.stderr.text());
+        Exit { status, line: std::mem::take(&mut self.line), stdout, stderr }
+    }
+
+    /// Asks it to drain, and checks that it does and exits 0.
+    pub fn stop(self) {
+        self.signal(Signal::TERM);
+        self.wait_exit().assert_code(0);
+    }
+
+    fn wait_stderr<T>(&self, what: &str, find: impl FnMut(&str) -> Option<T>) -> T {
+        self.stderr.wait(PATIENCE, find).unwrap_or_else(|| panic!("waited for {what} of {self:?}"))
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n--- its stderr:\n{}", self.line, self.stderr.text())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Both fail only when it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() && !self.line.is_empty() {
+            eprintln!("{self:?}");
+        }
+    }
+}
+
+/// How a host ended and what it had printed.
+pub struct Exit {
+    status: ExitStatus,
+    line: String,
+    /// Its whole stdout.
+    pub stdout: Vec<u8>,
+    /// Its whole stderr.
+    pub stderr: String,
+}
+
+impl Exit {
+    /// Its exit code; panics when a signal ended it.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("{} in {self:?}", self.status))
+    }
+
+    /// Checks the exit code.
+    #[track_caller]
+    pub fn assert_code(&self, expected: i32) -> &Self {
+        assert_eq!(self.status.code(), Some(expected), "exit code of {self:?}");
+        self
+    }
+
+    /// Checks that stderr names `text`.
+    #[track_caller]
+    pub fn assert_stderr(&self, text: &str) -> &Self {
+        assert!(self.stderr.contains(text), "no {text:?} in {self:?}");
+        self
+    }
+
+    /// Checks that stderr is one line, and gives it.
+    #[track_caller]
+    pub fn one_line(&self) -> &str {
+        let lines: Vec<_> = self.stderr.lines().collect();
+        assert_eq!(lines.len(), 1, "lines on stderr of {self:?}");
+        lines[0]
+    }
+
+    /// Its stdout as text.
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+impl fmt::Debug for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stdout = String::from_utf8_lossy(&self.stdout[..self.stdout.len().min(4096)]);
+        write!(
+            f,
+            "{} ({})\n--- its stdout:\n{stdout}\n--- its stderr:\n{}",
+            self.line, self.status, self.stderr
+        )
+    }
+}
+
+/// The address of a `listening on` line; none while the line is still being written.
+fn listening(line: &str, text: &str) -> Option<SocketAddr> {
+    let (_, address) = line.split_once("listening on ")?;
+    let whole = text.contains(&format!("{line}\n"));
+    whole.then(|| address.trim().parse().unwrap_or_else(|_| panic!("not an address: {line:?}")))
+}

@@ -1,0 +1,89 @@
+//! A process seen from outside: signals, limits, and what `/proc` says.
+
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit};
+
+/// A live process of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    pid: Pid,
+}
+
+impl Process {
+    /// The process `id`, which must be a child of this one so that the number stays its own.
+    pub fn of(id: u32) -> Self {
+        Self { pid: Pid::from_raw(id as i32).expect("a child's id is positive") }
+    }
+
+    /// Sends a signal.
+    pub fn signal(self, signal: Signal) {
+        rustix::process::kill_process(self.pid, signal).expect("the process is ours and not reaped");
+    }
+
+    /// Waits for its end, without reaping it; whether it came within `limit`.
+    pub fn wait_end(self, limit: Duration) -> bool {
+        let ended =
+            rustix::process::pidfd_open(self.pid, PidfdFlags::empty()).expect("the process is not reaped");
+        let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos() as _ };
+        matches!(poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&limit)), Ok(1))
+    }
+
+    /// Resident memory, in bytes.
+    pub fn rss_bytes(self) -> u64 {
+        self.status("VmRSS:") * 1024
+    }
+
+    /// Open file descriptors.
+    pub fn fds(self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the process is alive").count()
+    }
+
+    /// Memory mappings.
+    pub fn mappings(self) -> usize {
+        let maps = std::fs::read(format!("/proc/{}/maps", self.pid)).expect("the process is alive");
+        maps.iter().filter(|&&byte| byte == b'\n').count()
+    }
+
+    /// CPU time it has used, in user and system.
+    pub fn cpu(self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).expect("the process is alive");
+        // The name in parentheses may hold anything, so count from its end: utime and stime are fields 14 and 15.
+        let fields = stat.rsplit(')').next().expect("rsplit gives at least one").split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+        Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// Lowers the limit of open files, soft and hard.
+    pub fn limit_fds(self, most: usize) {
+        let limit = Rlimit { current: Some(most as u64), maximum: Some(most as u64) };
+        rustix::process::prlimit(Some(self.pid), Resource::Nofile, limit)
+            .expect("lowering a limit is allowed");
+    }
+
+    fn status(self, key: &str) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the process is alive");
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {key} in the status of process {}", self.pid))
+    }
+}
+
+/// Raises this process's limit of open files to at least `needed`; panics with the remedy when it cannot.
+pub fn need_fds(needed: u64) {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    assert!(
+        limit.maximum.is_none_or(|most| most >= needed),
+        "this test needs {needed} open files, the hard limit is {:?}: raise it with `ulimit -Hn {needed}`",
+        limit.maximum,
+    );
+    rustix::process::setrlimit(Resource::Nofile, raised)
+        .expect("the soft limit may be raised to the hard one");
+}

@@ -1,0 +1,92 @@
+//! The cache of compiled code: used, bounded to what the host itself wrote, and never needed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use conet_tests::host::Launch;
+use conet_tests::{peer, turn};
+
+#[test]
+fn second_start_loads_compiled_code() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let cold = start(folder.path());
+    let written = entries(folder.path());
+    assert_eq!(written.len(), 1, "one component, one entry: {written:?}");
+    let warm = (0..3).map(|_| start(folder.path())).min().expect("three starts");
+    println!("start to listening: cold {cold:?}, warm {warm:?}");
+    assert!(warm * 2 < cold, "cold {cold:?}, warm {warm:?}");
+    assert_eq!(entries(folder.path()), written, "nothing was compiled again");
+}
+
+#[test]
+fn tampered_entry_is_compiled_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    start(folder.path());
+    let [(path, original)] = &entries(folder.path())[..] else { panic!("not one entry") };
+    // The header, the code, the last byte; and an entry cut short.
+    for position in [0, original.len() / 2, original.len() - 1] {
+        let mut tampered = original.clone();
+        tampered[position] ^= 1;
+        fs::write(path, &tampered).expect("the folder is ours");
+        start(folder.path());
+        let now = fs::read(path).expect("it is written again");
+        assert!(now != tampered, "the tampered byte {position} is still there");
+    }
+    fs::write(path, &original[..original.len() / 3]).expect("the folder is ours");
+    start(folder.path());
+    assert!(fs::read(path).expect("it is written again").len() > original.len() / 2);
+}
+
+/// Code is loaded without being checked again, so nobody else may be able to write it.
+#[test]
+fn folder_that_others_can_write_is_not_used() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("ours");
+    start(folder.path());
+    assert_eq!(entries(folder.path()), [], "nothing is kept there");
+}
+
+#[test]
+fn host_runs_without_a_cache() {
+    let host = echo("off").start();
+    peer::echo_exact(host.connect(), 1000);
+    host.stop();
+}
+
+#[test]
+fn two_hosts_may_fill_one_cache() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let hosts: Vec<_> = (0..3).map(|_| echo(folder.path()).start()).collect();
+    for host in hosts {
+        peer::echo_exact(host.connect(), 1000);
+        host.stop();
+    }
+    assert_eq!(entries(folder.path()).len(), 1);
+}
+
+fn echo(cache: impl AsRef<std::ffi::OsStr>) -> Launch {
+    Launch::handler("echo-handler").option("--cache", cache)
+}
+
+/// Runs the echo handler with this cache; how long it took to listen.
+fn start(cache: &Path) -> Duration {
+    let launch = echo(cache);
+    let start = Instant::now();
+    let host = launch.start();
+    host.addr();
+    let took = start.elapsed();
+    peer::echo_exact(host.connect(), 1000);
+    host.stop();
+    took
+}
+
+/// The files in the cache that hold code: all but the key, which is short.
+fn entries(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = fs::read_dir(folder).expect("the host made it").flatten().map(|entry| entry.path());
+    let files = files.filter(|path| path.is_file());
+    let files = files.map(|path| (path.clone(), fs::read(path).expect("readable by its owner")));
+    files.filter(|(_, bytes)| bytes.len() > 1024).collect()
+}

@@ -1,0 +1,153 @@
+//! Guests as clients: connections out, and pools of them.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+
+use conet_tests::host::{Exit, Launch};
+use conet_tests::peer;
+use conet_tests::upstream::Upstream;
+
+#[test]
+fn client_connects_once_for_each_connection_it_is_told_to_make() {
+    let upstream = Upstream::echo();
+    let exit = client(&upstream).arg("--connections").arg("20").arg("--requests").arg("100").finish();
+    let summary = summary(exit.assert_code(0));
+    assert_eq!(summary["errors"], 0.0, "{exit:?}");
+    assert_eq!(summary["opened"], 20.0, "{exit:?}");
+    assert!(summary["requests"] >= 100.0, "{exit:?}");
+    assert_eq!(upstream.accepted(), 20, "{exit:?}");
+}
+
+#[test]
+fn coroutines_share_the_connections_of_a_pool() {
+    let upstream = Upstream::echo();
+    let exit = pooled(client(&upstream)).finish();
+    let summary = summary(exit.assert_code(0));
+    assert_eq!(summary["errors"], 0.0, "{exit:?}");
+    assert_eq!(summary["opened"], 8.0, "{exit:?}");
+    assert!(summary["reused"] >= summary["requests"] - 8.0, "{exit:?}");
+    assert_eq!(upstream.accepted(), 8, "the pool's max-open, however many requests: {exit:?}");
+}
+
+/// The same against the echo guest: two hosts, two sandboxes, real sockets between them.
+#[test]
+fn pool_of_one_host_against_echo_of_another() {
+    let echo = Launch::guest("echo").arg("127.0.0.1:0").start();
+    let addr = echo.addr().to_string();
+    let exit = pooled(Launch::guest("client").option("--allow-connect", &addr).arg(&addr)).finish();
+    let summary = summary(exit.assert_code(0));
+    assert_eq!((summary["errors"], summary["opened"]), (0.0, 8.0), "{exit:?}");
+    echo.stop();
+}
+
+#[test]
+fn client_reports_a_server_that_answers_wrongly() {
+    let upstream = Upstream::always(b"not what was sent");
+    let exit = client(&upstream).arg("--connections").arg("1").arg("--requests").arg("1").finish();
+    exit.assert_code(1);
+}
+
+#[test]
+fn client_reports_a_refused_connection() {
+    let addr = {
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        gone.local_addr().expect("it is bound").to_string()
+    };
+    let exit = Launch::guest("client").option("--allow-connect", &addr).arg(&addr).finish();
+    exit.assert_code(1);
+}
+
+/// Instances are strangers to each other, but the pool is the tenant's.
+#[test]
+fn instances_share_a_pool() {
+    let upstream = Upstream::echo();
+    let addr = upstream.addr().to_string();
+    let launch = Launch::handler("pool_handler").option("--allow-connect", &addr);
+    let host = launch.option("--env", format!("TARGET={addr}")).start();
+    for round in 0..10_u8 {
+        peer::round_trip(&mut host.connect(), &[round; 64]);
+    }
+    assert_eq!(upstream.accepted(), 1, "ten instances, one after another: {host:?}");
+
+    let mut streams: Vec<_> = (0..50).map(|_| host.connect()).collect();
+    for stream in &mut streams {
+        stream.write_all(&[b'?'; 64]).expect("the handler receives");
+    }
+    for stream in &mut streams {
+        let mut answer = [0; 64];
+        stream.read_exact(&mut answer).expect("each waits its turn in line");
+        assert_eq!(answer, [b'?'; 64]);
+    }
+    assert_eq!(upstream.accepted(), 2, "fifty at once, max-open 2: {host:?}");
+    host.stop();
+}
+
+#[test]
+fn waiting_for_a_pooled_connection_times_out() {
+    let upstream = Upstream::echo();
+    let addr = upstream.addr().to_string();
+    let exit = Launch::guest("pool_timeout").option("--allow-connect", &addr).arg(&addr).finish();
+    exit.assert_code(0);
+    let stdout = exit.stdout_text();
+    assert!(stdout.contains("TimedOut"), "{exit:?}");
+    assert!(stdout.contains("opened=1 reused=1 waited=1 open=1"), "{exit:?}");
+}
+
+/// What one borrower left unread must never be read by the next.
+#[test]
+fn connection_with_unread_bytes_is_not_handed_on() {
+    let upstream = Upstream::always(b"12");
+    let exit = pool_health(&upstream).finish();
+    exit.assert_code(0);
+    assert!(exit.stdout_text().contains("opened=4 reused=0"), "{exit:?}");
+    assert_eq!(upstream.accepted(), 4);
+}
+
+#[test]
+fn connection_that_the_peer_has_closed_is_not_handed_on() {
+    let upstream = Upstream::once(b"1");
+    let exit = pool_health(&upstream).arg("drain").finish();
+    exit.assert_code(0);
+    assert!(exit.stdout_text().contains("opened=4 reused=0 discarded=4"), "{exit:?}");
+    assert_eq!(upstream.accepted(), 4);
+}
+
+#[test]
+fn closing_a_pooled_connection_discards_it() {
+    let upstream = Upstream::always(b"1");
+    let exit = pool_health(&upstream).arg("discard").finish();
+    exit.assert_code(0);
+    assert!(exit.stdout_text().contains("opened=4 reused=0 discarded=4"), "{exit:?}");
+}
+
+#[test]
+fn healthy_connection_is_reused() {
+    let upstream = Upstream::always(b"1");
+    let exit = pool_health(&upstream).finish();
+    exit.assert_code(0);
+    assert!(exit.stdout_text().contains("opened=1 reused=3 discarded=0"), "{exit:?}");
+    assert_eq!(upstream.accepted(), 1);
+}
+
+fn client(upstream: &Upstream) -> Launch {
+    let addr = upstream.addr().to_string();
+    Launch::guest("client").option("--allow-connect", &addr).arg(&addr)
+}
+
+fn pooled(client: Launch) -> Launch {
+    client.arg("--pool").arg("8").arg("--coroutines").arg("100").arg("--requests").arg("5000")
+}
+
+fn pool_health(upstream: &Upstream) -> Launch {
+    let addr = upstream.addr().to_string();
+    Launch::guest("pool_health").option("--allow-connect", &addr).arg(&addr)
+}
+
+/// The numbers of the client's line `requests=… opened=… reused=… errors=… seconds=…`.
+fn summary(exit: &Exit) -> HashMap<String, f64> {
+    let stdout = exit.stdout_text();
+    let line = stdout.lines().find(|line| line.starts_with("requests="));
+    let line = line.unwrap_or_else(|| panic!("no summary in {exit:?}"));
+    let pairs = line.split_whitespace().filter_map(|pair| pair.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value.parse().expect("a number"))).collect()
+}

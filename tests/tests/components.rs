@@ -1,0 +1,184 @@
+//! What is and is not a component that runs here.
+
+use std::path::PathBuf;
+
+use conet_tests::artifacts::{guest, scratch, text_component};
+use conet_tests::host::{Exit, Launch};
+use conet_tests::peer;
+use wasmparser::{ComponentType, ComponentTypeDeclaration, InstanceTypeDeclaration, Parser, Payload};
+
+#[test]
+fn text_file_is_refused() {
+    refused(file("notes.txt", b"Dear host,\nplease run this.\n"), "notes.txt");
+}
+
+#[test]
+fn empty_file_is_refused() {
+    refused(file("empty.wasm", b""), "empty.wasm");
+}
+
+#[test]
+fn core_module_is_refused_and_told_from_a_component() {
+    let line = refused(text_component("core_module"), "core_module.wasm");
+    assert!(line.contains("module"), "{line}");
+}
+
+#[test]
+fn truncated_component_is_refused() {
+    let whole = std::fs::read(guest("echo")).expect("cargo built it");
+    for length in [9, 100, whole.len() / 2, whole.len() - 1] {
+        refused(file(&format!("cut-{length}.wasm"), &whole[..length]), "cut-");
+    }
+}
+
+#[test]
+fn unknown_import_is_refused_by_name() {
+    let line = refused(text_component("unknown_import"), "unknown_import.wasm");
+    assert!(line.contains("somewhere:else/thing"), "{line}");
+}
+
+#[test]
+fn component_without_an_entry_is_refused() {
+    let line = refused(text_component("no_entry"), "no_entry.wasm");
+    assert!(line.contains("program") && line.contains("handler"), "what it could export: {line}");
+}
+
+#[test]
+fn plain_handler_cannot_be_shared() {
+    let exit = Launch::handler("echo-handler").option("--isolation", "shared").finish();
+    exit.assert_code(4).assert_stderr("shared");
+}
+
+#[test]
+fn missing_file_is_a_bad_argument() {
+    let exit = Launch::component("/no/such/component.wasm").finish();
+    exit.assert_code(2).assert_stderr("/no/such/component.wasm");
+    exit.one_line();
+}
+
+#[test]
+fn folder_without_a_package_is_a_bad_argument() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let exit = Launch::component(folder.path()).finish();
+    assert!([2, 4].contains(&exit.code()), "{exit:?}");
+    exit.assert_stderr("Cargo.toml");
+}
+
+/// Random damage: whatever becomes of the component, it is an answer and not a crash.
+#[test]
+fn damaged_component_is_refused_or_runs() {
+    let whole = std::fs::read(guest("ending")).expect("cargo built it");
+    let mut state = 88_172_645_463_325_252_u64;
+    for round in 0..12 {
+        let mut bytes = whole.clone();
+        for _ in 0..1 + round % 4 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let position = state as usize % bytes.len();
+            bytes[position] ^= 1 << (state >> 61);
+        }
+        let exit = Launch::component(file(&format!("damaged-{round}.wasm"), &bytes)).arg("ok").finish();
+        assert!([0, 1, 4].contains(&exit.code()), "{exit:?}");
+        assert!(!exit.stderr.contains("panicked at host/"), "{exit:?}");
+    }
+}
+
+#[test]
+fn plain_handler_needs_no_fibers() {
+    let imports = surface(&guest("echo-handler"));
+    assert!(imports.names.iter().any(|name| name.starts_with("conet:net/tcp@0.1")), "{:?}", imports.names);
+    assert!(!imports.names.iter().any(|name| name.starts_with("conet:fibers")), "{:?}", imports.names);
+    assert_eq!(imports.async_types, 0);
+
+    // The same look at a component that does use them finds both.
+    let fibers = surface(&guest("echo"));
+    assert!(fibers.names.iter().any(|name| name.starts_with("conet:fibers/")), "{:?}", fibers.names);
+    assert!(fibers.async_types > 0);
+}
+
+#[test]
+fn plain_handler_runs_in_an_engine_without_concurrency() {
+    let host = Launch::handler("echo-handler").flag("-v").start();
+    peer::echo_exact(host.connect(), 1000);
+    host.wait_line("engine: concurrency off");
+    host.stop();
+
+    let host = Launch::guest("echo").flag("-v").arg("127.0.0.1:0").start();
+    peer::echo_exact(host.connect(), 1000);
+    assert!(!host.stderr().contains("engine: concurrency off"), "{host:?}");
+    host.stop();
+}
+
+/// Checks that the component is refused in one line that names the file; gives the line.
+#[track_caller]
+fn refused(component: PathBuf, name: &str) -> String {
+    let exit: Exit = Launch::component(component).finish();
+    let line = exit.assert_code(4).one_line();
+    assert!(line.contains(name), "the line names the file: {line}");
+    assert!(line.len() < 400, "one line to read: {line}");
+    line.to_owned()
+}
+
+fn file(name: &str, bytes: &[u8]) -> PathBuf {
+    let path = scratch().join(name);
+    std::fs::write(&path, bytes).expect("the scratch folder is ours");
+    path
+}
+
+#[derive(Default)]
+struct Surface {
+    /// Of imports and exports.
+    names: Vec<String>,
+    /// Async functions and stream, future and error-context types, at any depth.
+    async_types: usize,
+}
+
+/// What a component shows to its host.
+fn surface(path: &PathBuf) -> Surface {
+    let bytes = std::fs::read(path).expect("cargo built it");
+    let mut surface = Surface::default();
+    for payload in Parser::new(0).parse_all(&bytes) {
+        match payload.expect("cargo builds valid components") {
+            Payload::ComponentImportSection(section) => {
+                surface
+                    .names
+                    .extend(section.into_iter().map(|import| import.expect("valid").name.name.to_owned()));
+            }
+            Payload::ComponentExportSection(section) => {
+                surface
+                    .names
+                    .extend(section.into_iter().map(|export| export.expect("valid").name.name.to_owned()));
+            }
+            Payload::ComponentTypeSection(section) => {
+                let types = section.into_iter().map(|ty| ty.expect("valid"));
+                surface.async_types += types.map(|ty| async_types(&ty)).sum::<usize>();
+            }
+            _ => {}
+        }
+    }
+    surface
+}
+
+fn async_types(ty: &ComponentType) -> usize {
+    use wasmparser::ComponentDefinedType::{Future, Stream};
+    match ty {
+        ComponentType::Func(function) => usize::from(function.async_),
+        ComponentType::Defined(Future(_) | Stream(_)) => 1,
+        ComponentType::Instance(declarations) => {
+            let types = declarations.iter().map(|declaration| match declaration {
+                InstanceTypeDeclaration::Type(ty) => async_types(ty),
+                _ => 0,
+            });
+            types.sum()
+        }
+        ComponentType::Component(declarations) => {
+            let types = declarations.iter().map(|declaration| match declaration {
+                ComponentTypeDeclaration::Type(ty) => async_types(ty),
+                _ => 0,
+            });
+            types.sum()
+        }
+        _ => 0,
+    }
+}

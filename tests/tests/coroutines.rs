@@ -1,0 +1,99 @@
+//! Coroutines that share an instance: their stacks stay apart, their number has a limit, their end leaves nothing.
+
+use conet_tests::host::Launch;
+use conet_tests::{long, peer, turn};
+
+/// A thousand coroutines suspended deep in their stacks, each looking after its own canaries.
+#[test]
+fn stacks_stay_intact_across_suspensions() {
+    let _turn = turn();
+    let rounds = if long() { "1000" } else { "50" };
+    let exit = Launch::guest("canary").arg("1000").arg(rounds).finish();
+    exit.assert_code(0);
+    assert!(exit.stdout_text().contains("corrupted=0"), "{exit:?}");
+    assert!(!exit.stdout_text().contains("checks=0 "), "{exit:?}");
+}
+
+/// The same without the stack switch around blocking calls: the test above can fail.
+#[test]
+fn canaries_die_when_stacks_are_not_switched() {
+    let _turn = turn();
+    let exit = Launch::guest("canary_control").arg("1000").arg("5").finish();
+    exit.assert_code(1);
+    assert!(!exit.stdout_text().contains("corrupted=0"), "{exit:?}");
+}
+
+#[test]
+fn shadow_stack_overflow_is_a_trap_that_says_so() {
+    let exit = Launch::guest("shadow_overflow").finish();
+    exit.assert_code(1).assert_stderr("stack");
+    assert!(!exit.stderr.contains("out of bounds"), "caught before memory is hit: {exit:?}");
+}
+
+/// `go` beyond the limit drops the closure, and the program goes on.
+#[test]
+fn coroutine_bomb_is_refused_and_the_program_goes_on() {
+    let exit = Launch::guest("coroutine_bomb").option("--coroutines-max", "500").finish();
+    exit.assert_code(0);
+    assert!(exit.stdout_text().to_lowercase().replace('-', "").contains("limitexceeded"), "{exit:?}");
+}
+
+#[test]
+fn million_short_coroutines_leave_memory_flat() {
+    let _turn = turn();
+    let exit = Launch::guest("short_coroutines").finish();
+    exit.assert_code(0);
+    let text = exit.stdout_text();
+    let sizes: Vec<u64> = numbers_after(&text, &["before=", "after="]);
+    let [before, after] = sizes[..] else { panic!("no sizes in {exit:?}") };
+    assert!(after <= before + before / 4 + 64, "from {before} to {after}: {exit:?}");
+}
+
+#[test]
+fn coroutines_share_plain_rust_state() {
+    Launch::guest("rc_shared").finish().assert_code(0);
+}
+
+#[test]
+fn blocking_call_beside_siblings_is_warned_of_once() {
+    let exit = Launch::guest("freeze").finish();
+    exit.assert_code(0);
+    let warnings = exit.stderr.lines().filter(|line| line.contains("conet::sleep")).count();
+    assert_eq!(warnings, 1, "{exit:?}");
+}
+
+/// Alone there is nobody to freeze.
+#[test]
+fn blocking_call_without_siblings_is_not_warned_of() {
+    let exit = Launch::guest("plain_sleep").finish();
+    exit.assert_code(0);
+    assert_eq!(exit.stderr, "", "{exit:?}");
+}
+
+/// A coroutine that has waited gets a fresh slice: it never yields for what the clock did meanwhile.
+#[test]
+fn resumed_coroutine_does_not_yield() {
+    let host = Launch::handler("echo-handler").flag("-v").option("--workers", "1").start();
+    let mut stream = host.connect();
+    for _ in 0..20 {
+        peer::round_trip(&mut stream, b"awake");
+        // Longer than many slices.
+        assert!(peer::silent_for(&mut stream, std::time::Duration::from_millis(20)));
+    }
+    drop(stream);
+    host.signal(conet_tests::process::Signal::TERM);
+    let exit = host.wait_exit();
+    exit.assert_code(0);
+    let yields = numbers_after(&exit.stderr, &["slice_yields="]);
+    assert_eq!(yields.last(), Some(&0), "{exit:?}");
+}
+
+/// The numbers that follow these words, in the order of the words.
+fn numbers_after(text: &str, words: &[&str]) -> Vec<u64> {
+    let number = |word: &&str| {
+        let (_, rest) = text.split_once(word)?;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest[..end].parse().ok()
+    };
+    words.iter().filter_map(number).collect()
+}

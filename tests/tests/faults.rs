@@ -1,0 +1,61 @@
+//! A panic in any of the host's functions ends the coroutine that called it, and the host serves on.
+
+use std::process::Command;
+
+use conet_tests::artifacts;
+use conet_tests::host::Launch;
+use conet_tests::{peer, turn};
+
+#[test]
+fn panic_in_any_import_leaves_the_host_serving() {
+    let _turn = turn();
+    let faults = faults();
+    assert!(faults.len() >= 15, "every import has its fault: {faults:?}");
+    for fault in &faults {
+        serves_on(fault);
+    }
+}
+
+/// Without a fault the guests run to their end, so that what ends them above is the fault.
+#[test]
+fn guests_reach_every_import() {
+    for guest in [plain(), fibers()] {
+        let host = guest.start();
+        let mut stream = host.connect();
+        std::io::Write::write_all(&mut stream, b"?").expect("the guest receives");
+        assert_eq!(peer::read_all(&mut stream), b"hello", "{host:?}");
+        host.stop();
+    }
+}
+
+fn serves_on(fault: &str) {
+    let guest = if fault.starts_with("fibers") { fibers() } else { plain() };
+    let host = guest.binary(artifacts::faulty_host()).process_env("CONET_FAULT", fault).start();
+    for _ in 0..3 {
+        let mut stream = host.connect();
+        // It may be gone already.
+        let _ = std::io::Write::write_all(&mut stream, b"?");
+        peer::expect_gone(&mut stream);
+    }
+    host.wait_line(fault);
+    let reached = host.stderr().matches("panicked").count();
+    assert!(reached >= 3, "the fault {fault} was reached {reached} times: {host:?}");
+    host.stop();
+}
+
+fn plain() -> Launch {
+    Launch::handler("every_import").option("--workers", "1").option("--allow-connect", "127.0.0.1:*")
+}
+
+fn fibers() -> Launch {
+    let launch = Launch::handler("every_fiber_import").option("--isolation", "shared");
+    launch.option("--workers", "1").option("--allow-connect", "127.0.0.1:*")
+}
+
+/// The imports that can be made to panic, as the host lists them.
+fn faults() -> Vec<String> {
+    let list = Command::new(artifacts::faulty_host()).env("CONET_FAULT", "list").output();
+    let list = list.expect("cargo built it");
+    assert!(list.status.success(), "{list:?}");
+    String::from_utf8(list.stdout).expect("names").lines().map(str::to_owned).collect()
+}

@@ -1,0 +1,328 @@
+//! Hostile guests beside a well-behaved connection: what they do ends them and nobody else.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use conet_tests::artifacts::text_component;
+use conet_tests::host::{Host, Launch};
+use conet_tests::process::Signal;
+use conet_tests::{PATIENCE, peer, turn};
+
+#[test]
+fn spinning_connection_is_ended_at_its_budget_while_others_are_served() {
+    let _turn = turn();
+    let budget = Duration::from_millis(500);
+    let host = one_worker("spin").option("--cpu-max", "500ms").start();
+    let mut beside = greeted(&host);
+    let mut spinner = told(&host);
+    let start = Instant::now();
+
+    let watcher = thread::spawn(move || {
+        peer::expect_reset(&mut spinner);
+        start.elapsed()
+    });
+    let mut served = 0;
+    let mut slowest = Duration::ZERO;
+    while !watcher.is_finished() {
+        slowest = slowest.max(peer::round_trip(&mut beside, b"beside"));
+        served += 1;
+        assert!(start.elapsed() < PATIENCE, "still spinning: {host:?}");
+    }
+    let ended = watcher.join().expect("the spinner is reset");
+    // It gets half the worker at least, so its budget of CPU lasts that long, and cannot last for ever.
+    assert!(ended >= budget.mul_f64(0.9), "ended after {ended:?} with a budget of {budget:?}: {host:?}");
+    assert!(ended < budget * 20, "ended only after {ended:?}: {host:?}");
+    assert!(served >= 50, "{served} round trips in {ended:?}: {host:?}");
+    assert!(slowest < Duration::from_millis(400), "a round trip took {slowest:?}: {host:?}");
+
+    peer::round_trip(&mut beside, b"after");
+    peer::round_trip(&mut host.connect(), b"after");
+    drop(beside);
+    host.stop();
+}
+
+/// As many spinners as there are workers, and more: new connections are still served.
+#[test]
+fn spinners_on_every_worker_leave_room_for_others() {
+    let _turn = turn();
+    let host = Launch::handler("spin").option("--workers", "2").option("--cpu-max", "1s").start();
+    let mut spinners: Vec<_> = (0..6).map(|_| told(&host)).collect();
+    for _ in 0..20 {
+        peer::round_trip(&mut host.connect(), b"new");
+    }
+    for spinner in &mut spinners {
+        peer::expect_reset(spinner);
+    }
+    host.stop();
+}
+
+#[test]
+fn spinning_coroutine_ends_its_shared_instance_and_the_next_connection_gets_a_new_one() {
+    let _turn = turn();
+    let launch = one_worker("spin_shared").option("--isolation", "shared");
+    let host = launch.option("--cpu-max", "300ms").start();
+    let mut sibling = greeted(&host);
+    let mut spinner = told(&host);
+    peer::expect_reset(&mut spinner);
+    peer::expect_reset(&mut sibling);
+    peer::echo_exact(host.connect(), 10_000);
+    host.stop();
+}
+
+#[test]
+fn spinning_coroutine_ends_its_program() {
+    let _turn = turn();
+    let host = Launch::guest("spin_program").option("--cpu-max", "300ms").start();
+    let mut sibling = greeted(&host);
+    let mut spinner = told(&host);
+    peer::expect_reset(&mut spinner);
+    peer::expect_reset(&mut sibling);
+    let exit = host.wait_exit();
+    exit.assert_code(1).assert_stderr("CPU");
+}
+
+#[test]
+fn spinning_before_the_first_call_is_ended_too() {
+    let _turn = turn();
+    for name in ["start_spin", "run_spin"] {
+        let start = Instant::now();
+        Launch::component(text_component(name)).option("--cpu-max", "300ms").finish().assert_code(1);
+        assert!(start.elapsed() < Duration::from_secs(20), "{name} took {:?}", start.elapsed());
+    }
+}
+
+/// I/O that is always ready gives a guest no reason to wait: it must make room all the same.
+#[test]
+fn connection_that_is_always_ready_makes_room_for_others() {
+    let _turn = turn();
+    let host = one_worker("sip").option("--cpu-max", "60s").start();
+    let mut beside = greeted(&host);
+    let mut greedy = told(&host);
+    let flood = thread::spawn(move || {
+        let mut sent = 0;
+        while let Ok(count @ 1..) = greedy.write(&[b'x'; 64 * 1024]) {
+            sent += count;
+        }
+        sent
+    });
+    let start = Instant::now();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..500 {
+        slowest = slowest.max(peer::round_trip(&mut beside, b"beside"));
+    }
+    assert!(!flood.is_finished(), "the flood must last to the end: {host:?}");
+    assert!(slowest < Duration::from_millis(400), "a round trip took {slowest:?}: {host:?}");
+    assert!(start.elapsed() < PATIENCE, "500 round trips took {:?}: {host:?}", start.elapsed());
+    drop(host);
+    assert!(flood.join().expect("the flood ends with its connection") > 0);
+}
+
+#[test]
+fn panic_ends_its_connection_only() {
+    let host = one_worker("panic").start();
+    ends_its_connection_only(&host, "told to panic");
+}
+
+#[test]
+fn panic_in_a_shared_instance_ends_it_and_the_next_connection_gets_a_new_one() {
+    let host = one_worker("panic_shared").option("--isolation", "shared").start();
+    let mut sibling = greeted(&host);
+    peer::expect_reset(&mut told(&host));
+    peer::expect_reset(&mut sibling);
+    peer::echo_exact(host.connect(), 10_000);
+    host.wait_line("told to panic");
+    host.stop();
+}
+
+#[test]
+fn stack_overflow_ends_its_connection_only_and_is_named() {
+    let host = one_worker("stack_overflow").start();
+    ends_its_connection_only(&host, "call stack exhausted");
+}
+
+#[test]
+fn dropped_handle_ends_its_connection_only() {
+    let host = one_worker("dropped_handle").start();
+    let mut beside = greeted(&host);
+    peer::expect_gone(&mut told(&host));
+    host.wait_line("handle");
+    peer::round_trip(&mut beside, b"after");
+    drop(beside);
+    let exit = drained(host);
+    assert!(!exit.contains("still answers"), "{exit}");
+}
+
+#[test]
+fn handle_of_another_type_ends_its_connection_only() {
+    let host = one_worker("wrong_handle").start();
+    ends_its_connection_only(&host, "handle");
+}
+
+#[test]
+fn memory_that_is_not_there_cannot_be_sent() {
+    let host = one_worker("oversized_send").start();
+    ends_its_connection_only(&host, "");
+}
+
+#[test]
+fn one_send_takes_64_kib_at_most() {
+    let host = one_worker("large_send").start();
+    let mut stream = told(&host);
+    assert_eq!(peer::read_all(&mut stream), vec![b'x'; 65_536]);
+    host.wait_stdout_line("taken: Ok(65536)");
+    host.stop();
+}
+
+#[test]
+fn one_recv_gives_64_kib_at_most() {
+    let host = one_worker("recv_sizes").start();
+    let mut stream = told(&host);
+    stream.write_all(&vec![b'x'; 8 << 20]).expect("the guest receives all");
+    stream.shutdown(Shutdown::Write).expect("the connection is open");
+    peer::read_all(&mut stream);
+    // `invalid-argument` is the twelfth error code.
+    host.wait_stdout_line("recv of at most 0: Err(11)");
+    let line = host.wait_stdout_line("total=");
+    assert!(line.starts_with("total=8388608 "), "{line}");
+    let largest: usize = line.rsplit('=').next().and_then(|most| most.parse().ok()).expect("a number");
+    assert!((1..=65_536).contains(&largest), "{line}");
+    host.stop();
+}
+
+#[test]
+fn memory_bomb_is_refused_and_what_it_took_is_given_back() {
+    let _turn = turn();
+    let host = one_worker("memory_bomb").option("--memory-max", "16MiB").start();
+    let mut beside = greeted(&host);
+    let before = host.process().rss_bytes();
+    for _ in 0..40 {
+        let mut bomb = told(&host);
+        let taken: usize = peer::read_line(&mut bomb).parse().expect("a number of MiB");
+        assert!((8..16).contains(&taken), "{taken} MiB of 16");
+        // Then it asks again and cannot be refused politely.
+        peer::expect_reset(&mut bomb);
+        peer::round_trip(&mut beside, b"beside");
+    }
+    // Forty bombs took some 600 MiB in all.
+    let grown = host.process().rss_bytes().saturating_sub(before);
+    assert!(grown < 150 << 20, "{} MiB more than before: {host:?}", grown >> 20);
+    peer::echo_exact(host.connect(), 10_000);
+    drop(beside);
+    host.stop();
+}
+
+/// Together they could take more than the host may lose.
+#[test]
+fn many_memory_bombs_at_once_stay_within_their_limits() {
+    let _turn = turn();
+    let host = Launch::handler("memory_bomb").option("--memory-max", "4MiB").start();
+    let mut beside = greeted(&host);
+    let before = host.process().rss_bytes();
+    let mut bombs: Vec<_> = (0..50).map(|_| told(&host)).collect();
+    let most = host.process().rss_bytes().saturating_sub(before);
+    for bomb in &mut bombs {
+        peer::expect_gone(bomb);
+    }
+    assert!(most < 300 << 20, "{} MiB for 50 guests of 4 MiB", most >> 20);
+    peer::round_trip(&mut beside, b"after");
+    drop(beside);
+    host.stop();
+}
+
+#[test]
+fn memory_limit_is_for_all_memories_together() {
+    let component = Launch::component(text_component("two_memories"));
+    component.option("--memory-max", "8MiB").finish().assert_code(0);
+    // Its own check can fail: with more to take, it takes more than it should.
+    Launch::component(text_component("two_memories")).finish().assert_code(1);
+}
+
+#[test]
+fn table_bomb_is_refused() {
+    let _turn = turn();
+    Launch::component(text_component("table_bomb")).finish().assert_code(0);
+}
+
+#[test]
+fn handle_bomb_is_refused() {
+    let host = one_worker("handle_bomb").option("--allow-connect", "127.0.0.1:9").start();
+    let mut beside = greeted(&host);
+    let before = host.process().rss_bytes();
+    let mut bomb = told(&host);
+    let mut answer = String::new();
+    // A trap at the limit is an answer as well.
+    let how = bomb.read_to_string(&mut answer);
+    if how.is_ok() {
+        let count: usize = answer.trim().parse().expect("a number of handles");
+        assert!((1..=1_100).contains(&count), "{count} handles: {host:?}");
+    }
+    let grown = host.process().rss_bytes().saturating_sub(before);
+    assert!(grown < 32 << 20, "{} KiB for one guest's handles", grown >> 10);
+    peer::round_trip(&mut beside, b"after");
+    peer::echo_exact(host.connect(), 1000);
+    drop(beside);
+    host.stop();
+}
+
+#[test]
+fn panic_in_a_spawned_coroutine_leaves_its_parent() {
+    let host = one_worker("spawn_panic").start();
+    let mut parent = host.connect();
+    peer::round_trip(&mut parent, b"five!");
+    host.wait_line("spawned to panic with 5 bytes");
+    for _ in 0..100 {
+        peer::round_trip(&mut parent, b"still here");
+    }
+    drop(parent);
+    host.stop();
+}
+
+#[test]
+fn spawned_coroutine_has_a_memory_of_its_own() {
+    let host = Launch::guest("spawn_count").start();
+    for _ in 0..10 {
+        let mut stream = host.connect();
+        stream.write_all(b"?").expect("the coroutine receives");
+        assert_eq!(peer::read_all(&mut stream), b"1\n");
+    }
+    drop(host);
+}
+
+/// One worker, so that both connections meet on it.
+fn one_worker(guest: &str) -> Launch {
+    Launch::handler(guest).option("--workers", "1")
+}
+
+/// A connection that has been served once.
+fn greeted(host: &Host) -> TcpStream {
+    let mut stream = host.connect();
+    peer::round_trip(&mut stream, b"hello");
+    stream
+}
+
+/// A connection whose guest has been told to do what it is for, and is about to.
+fn told(host: &Host) -> TcpStream {
+    let mut stream = host.connect();
+    peer::round_trip(&mut stream, b"!");
+    stream
+}
+
+fn ends_its_connection_only(host: &Host, message: &str) {
+    let mut beside = greeted(host);
+    peer::expect_reset(&mut told(host));
+    host.wait_line(message);
+    for _ in 0..100 {
+        peer::round_trip(&mut beside, b"beside");
+    }
+    peer::echo_exact(host.connect(), 10_000);
+}
+
+/// Drains the host; gives its whole stdout.
+fn drained(host: Host) -> String {
+    host.signal(Signal::TERM);
+    let exit = host.wait_exit();
+    exit.assert_code(0);
+    exit.stdout_text()
+}

@@ -1,0 +1,137 @@
+//! Start and end: ports, signals, drain.
+
+use std::io::ErrorKind;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use conet_tests::host::{Host, Launch};
+use conet_tests::process::Signal;
+use conet_tests::{PATIENCE, long, peer, turn};
+
+#[test]
+fn handler_finishes_what_is_under_way_when_asked_to_end() {
+    for signal in [Signal::TERM, Signal::INT] {
+        finishes_what_is_under_way(Launch::handler("echo-handler").start(), signal);
+    }
+}
+
+#[test]
+fn shared_handler_finishes_what_is_under_way_when_asked_to_end() {
+    finishes_what_is_under_way(shared().start(), Signal::TERM);
+}
+
+#[test]
+fn program_ends_when_asked_to() {
+    let host = Launch::guest("echo").arg("127.0.0.1:0").start();
+    peer::echo_exact(host.connect(), 1000);
+    host.stop();
+}
+
+#[test]
+fn second_signal_ends_at_once_and_exits_3() {
+    for launch in [Launch::handler("echo-handler"), shared()] {
+        let host = launch.option("--drain", "60s").start();
+        let mut stream = host.connect();
+        peer::round_trip(&mut stream, b"open");
+        host.signal(Signal::TERM);
+        wait_refused(host.addr());
+        let start = Instant::now();
+        host.signal(Signal::TERM);
+        host.wait_exit().assert_code(3);
+        assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
+        peer::expect_reset(&mut stream);
+    }
+}
+
+#[test]
+fn connection_that_outlasts_the_drain_is_reset_and_the_exit_code_is_3() {
+    for launch in [Launch::handler("echo-handler"), shared()] {
+        let host = launch.option("--drain", "300ms").start();
+        let mut stream = host.connect();
+        peer::round_trip(&mut stream, b"open");
+        host.signal(Signal::TERM);
+        host.wait_exit_within(Duration::from_secs(20)).assert_code(3);
+        peer::expect_reset(&mut stream);
+    }
+}
+
+/// A guest that never waits cannot outlast a drain either.
+#[test]
+fn spinning_guest_does_not_hold_up_the_end() {
+    let _turn = turn();
+    let launch = Launch::handler("spin").option("--cpu-max", "60s").option("--drain", "300ms");
+    let host = launch.option("--workers", "1").start();
+    let mut spinner = host.connect();
+    peer::round_trip(&mut spinner, b"!");
+    host.signal(Signal::TERM);
+    host.wait_exit_within(Duration::from_secs(20)).assert_code(3);
+}
+
+#[test]
+fn second_handler_on_a_port_exits_5() {
+    let first = Launch::handler("echo-handler").start();
+    let addr = first.addr().to_string();
+    let exit = Launch::guest("echo-handler").option("--listen", &addr).finish();
+    exit.assert_code(5).assert_stderr(&addr);
+    exit.one_line();
+    peer::echo_exact(first.connect(), 1000);
+    first.stop();
+}
+
+#[test]
+fn second_program_on_a_port_is_told_so() {
+    for instances in ["1", "per-worker"] {
+        let first = Launch::guest("echo").arg("127.0.0.1:0").start();
+        let addr = first.addr().to_string();
+        let exit = Launch::guest("echo").option("--instances", instances).arg(&addr).finish();
+        exit.assert_code(1);
+        let stderr = exit.stderr.to_lowercase().replace('-', " ");
+        assert!(stderr.contains("address in use"), "{exit:?}");
+        peer::echo_exact(first.connect(), 1000);
+        first.stop();
+    }
+}
+
+/// CPU is charged, not time: a host that stands still charges nobody.
+#[test]
+fn stopped_host_ends_no_guest() {
+    let _turn = turn();
+    let pause = if long() { Duration::from_secs(5) } else { Duration::from_millis(1_500) };
+    let host = Launch::handler("burst").option("--workers", "1").option("--cpu-max", "1s").start();
+    let mut idle = host.connect();
+    peer::round_trip(&mut idle, b"idle");
+    let mut busy = host.connect();
+    peer::round_trip(&mut busy, b"!");
+    host.signal(Signal::STOP);
+    // Nothing comes: it was stopped in the middle of its work.
+    let stopped_within = peer::silent_for(&mut busy, pause);
+    host.signal(Signal::CONT);
+    assert!(stopped_within, "the burst ended before the host was stopped: make it longer");
+    assert_eq!(peer::read_line(&mut busy), "done", "{host:?}");
+    peer::round_trip(&mut idle, b"after");
+    drop(idle);
+    host.stop();
+}
+
+fn shared() -> Launch {
+    Launch::handler("echo_shared").option("--isolation", "shared")
+}
+
+fn finishes_what_is_under_way(host: Host, signal: Signal) {
+    let mut open = host.connect();
+    peer::round_trip(&mut open, b"before");
+    host.signal(signal);
+    wait_refused(host.addr());
+    peer::round_trip(&mut open, b"while draining");
+    open.shutdown(Shutdown::Write).expect("the connection is open");
+    assert_eq!(peer::read_all(&mut open), b"");
+    host.wait_exit().assert_code(0);
+}
+
+/// Waits until nobody listens any more.
+fn wait_refused(addr: SocketAddr) {
+    let start = Instant::now();
+    while !matches!(TcpStream::connect(addr), Err(error) if error.kind() == ErrorKind::ConnectionRefused) {
+        assert!(start.elapsed() < PATIENCE, "{addr} still accepts");
+    }
+}
