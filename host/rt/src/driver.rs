@@ -1,0 +1,153 @@
+//! What carries out operations. One interface, shaped by completions, over a closed set of drivers.
+//!
+//! From `submit` until its completion is taken, an operation's buffer and the descriptor it works on belong to the
+//! driver. A driver may complete an operation on its own (`wait` announces it) or only once it is asked (`take`),
+//! as epoll does: so the bytes arrive in a warm buffer just before their task reads them.
+
+mod epoll;
+mod test;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::buf::Buf;
+use crate::key::{OpKey, SocketKey};
+use crate::remote::Remote;
+use epoll::Epoll;
+use test::Test;
+
+/// Which driver a worker uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DriverKind {
+    /// Readiness by epoll, the system call tried first.
+    #[default]
+    Epoll,
+    /// For tests: real sockets, but completions come late and out of order, those of cancelled operations too.
+    /// The number is the seed.
+    Test(u64),
+}
+
+/// What a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Stream,
+    Listener,
+}
+
+/// What can be asked of a socket.
+#[derive(Debug)]
+pub(crate) enum Op {
+    Accept,
+    Connect(SocketAddr),
+    /// The most bytes wanted, 1 to `BUF_BYTES`. The driver brings the buffer.
+    Recv(usize),
+    /// Not empty.
+    Send(Vec<u8>),
+}
+
+/// What an operation came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Accepted(OwnedFd, SocketAddr),
+    Connected,
+    Received(Buf),
+    /// How many bytes were taken.
+    Sent(usize),
+    /// It was cancelled and has done nothing.
+    Cancelled,
+}
+
+/// What became of a cancelled operation.
+#[derive(Debug)]
+pub(crate) enum Cancel {
+    /// It is over and has done nothing.
+    Gone,
+    /// It had completed.
+    Done(io::Result<Outcome>),
+    /// It is still in flight: its completion will be announced.
+    Later,
+}
+
+/// The driver of a worker. The set is closed; io_uring's place is beside epoll's.
+pub(crate) enum Driver {
+    Epoll(Epoll),
+    Test(Box<Test>),
+}
+
+impl Driver {
+    pub(crate) fn new(kind: DriverKind, remote: Arc<Remote>) -> io::Result<Driver> {
+        let epoll = Epoll::new(remote)?;
+        Ok(match kind {
+            DriverKind::Epoll => Driver::Epoll(epoll),
+            DriverKind::Test(seed) => Driver::Test(Box::new(Test::new(epoll, seed))),
+        })
+    }
+
+    /// Takes a non-blocking socket over.
+    pub(crate) fn register(&mut self, socket: SocketKey, fd: OwnedFd, kind: Kind) {
+        match self {
+            Driver::Epoll(driver) => driver.register(socket, fd, kind),
+            Driver::Test(driver) => driver.inner.register(socket, fd, kind),
+        }
+    }
+
+    /// Gives a socket back. Nothing may be in flight on it.
+    pub(crate) fn deregister(&mut self, socket: SocketKey) -> OwnedFd {
+        match self {
+            Driver::Epoll(driver) => driver.deregister(socket),
+            Driver::Test(driver) => driver.deregister(socket),
+        }
+    }
+
+    /// The socket's descriptor, for calls that never wait.
+    pub(crate) fn fd(&self, socket: SocketKey) -> BorrowedFd<'_> {
+        match self {
+            Driver::Epoll(driver) => driver.fd(socket),
+            Driver::Test(driver) => driver.inner.fd(socket),
+        }
+    }
+
+    /// Starts an operation, or completes it at once. Nothing else may be in flight in its direction.
+    pub(crate) fn submit(&mut self, key: OpKey, op: Op) -> Poll<io::Result<Outcome>> {
+        match self {
+            Driver::Epoll(driver) => driver.submit(key, op),
+            Driver::Test(driver) => driver.submit(key, op),
+        }
+    }
+
+    /// The completion of an operation in flight; worth asking after `wait` announced it.
+    pub(crate) fn take(&mut self, key: OpKey) -> Poll<io::Result<Outcome>> {
+        match self {
+            Driver::Epoll(driver) => driver.take(key),
+            Driver::Test(driver) => driver.take(key),
+        }
+    }
+
+    /// Asks that an operation in flight end without effect.
+    pub(crate) fn cancel(&mut self, key: OpKey) -> Cancel {
+        match self {
+            Driver::Epoll(driver) => driver.cancel(key),
+            Driver::Test(driver) => driver.cancel(key),
+        }
+    }
+
+    /// Waits until something can be announced, someone wakes the worker, or the time is over (none: no limit).
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>, announced: &mut Vec<OpKey>) {
+        match self {
+            Driver::Epoll(driver) => driver.wait(timeout, announced),
+            Driver::Test(driver) => driver.wait(timeout, announced),
+        }
+    }
+
+    /// A connection waits on the listener that another worker was told of: tries it here.
+    pub(crate) fn nudge(&mut self, socket: SocketKey) {
+        match self {
+            Driver::Epoll(driver) => driver.nudge(socket),
+            Driver::Test(driver) => driver.inner.nudge(socket),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The epoll driver: every operation is tried first, and readiness is awaited only after `EAGAIN`.
+//!
+//! A socket is registered once, edge-triggered for all events, when it first has to wait. What is remembered of it
+//! is whether the next try may succeed. After a short read or write it cannot, until the next edge: that saves a
+//! system call for every message. It does not hold once the peer has closed, or sent urgent data (a read stops
+//! short at its mark), so those are remembered too.
+
+mod socket;
+mod waiting;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+
+use super::{Cancel, Kind, Op, Outcome};
+use crate::key::{Direction, OpKey, SocketKey};
+use crate::remote::Remote;
+use socket::Socket;
+
+/// Epoll and the sockets registered with it.
+pub(crate) struct Epoll {
+    epoll: OwnedFd,
+    remote: Arc<Remote>,
+    /// By the index of their key.
+    sockets: Vec<Option<Socket>>,
+    /// What the last wait brought.
+    events: Vec<epoll::Event>,
+    /// Operations to announce without waiting.
+    due: Vec<OpKey>,
+    /// Listeners that may hold a connection which no task here is waiting for.
+    owing: Vec<SocketKey>,
+}
+
+impl Epoll {
+    pub(crate) fn new(remote: Arc<Remote>) -> io::Result<Epoll> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        // Edge-triggered, every write to it is an event: it need not be read.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &remote.wakeup, epoll::EventData::new_u64(WAKEUP), flags)?;
+        let events = Vec::with_capacity(EVENTS_MAX);
+        Ok(Epoll { epoll, remote, sockets: Vec::new(), events, due: Vec::new(), owing: Vec::new() })
+    }
+
+    pub(crate) fn register(&mut self, key: SocketKey, fd: OwnedFd, kind: Kind) {
+        let index = key.index as usize;
+        if self.sockets.len() <= index {
+            self.sockets.resize_with(index + 1, || None);
+        }
+        assert!(self.sockets[index].is_none(), "a place is used twice");
+        self.sockets[index] = Some(Socket::new(key, fd, kind));
+    }
+
+    pub(crate) fn deregister(&mut self, key: SocketKey) -> OwnedFd {
+        let socket = self.sockets[key.index as usize].take().expect("the reactor knows its sockets");
+        assert!(socket.key == key && socket.is_quiet());
+        self.withdraw(&socket);
+        if socket.kind == Kind::Listener && may_accept(&socket.fd) {
+            // It was perhaps told to us alone.
+            waiting::pass_on(&socket.fd);
+        }
+        socket.fd
+    }
+
+    pub(crate) fn fd(&self, key: SocketKey) -> BorrowedFd<'_> {
+        self.socket(key).expect("the reactor knows its sockets").fd.as_fd()
+    }
+
+    pub(crate) fn submit(&mut self, key: OpKey, op: Op) -> Poll<io::Result<Outcome>> {
+        let Epoll { sockets, due, .. } = self;
+        let socket = sockets[key.socket.index as usize].as_mut().expect("the reactor knows its sockets");
+        debug_assert!(socket.key == key.socket);
+        if socket.accepted_enough(&op) {
+            due.push(key);
+        }
+        socket.start(op);
+        self.take(key)
+    }
+
+    pub(crate) fn take(&mut self, key: OpKey) -> Poll<io::Result<Outcome>> {
+        let socket = self.sockets[key.socket.index as usize].as_mut().expect("the reactor knows its sockets");
+        debug_assert!(socket.key == key.socket);
+        let polled = socket.attempt(key.direction);
+        if polled.is_pending() {
+            if socket.registered || socket.may_try(key.direction) {
+                return Poll::Pending;
+            }
+            return match self.enter(key.socket) {
+                Ok(()) => Poll::Pending,
+                Err(error) => {
+                    self.cancel(key);
+                    Poll::Ready(Err(error))
+                }
+            };
+        }
+        if socket.kind == Kind::Listener && socket.may_try(Direction::Read) {
+            self.owing.push(key.socket);
+        }
+        polled
+    }
+
+    pub(crate) fn cancel(&mut self, key: OpKey) -> Cancel {
+        let Some(socket) = self.socket_mut(key.socket) else { return Cancel::Gone };
+        socket.stop(key.direction);
+        if socket.kind == Kind::Listener && socket.may_try(Direction::Read) {
+            self.owing.push(key.socket);
+        }
+        Cancel::Gone
+    }
+
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>, announced: &mut Vec<OpKey>) {
+        self.settle();
+        let due = std::mem::take(&mut self.due);
+        let timeout = if due.is_empty() { timeout } else { Some(Duration::ZERO) };
+        for key in due {
+            if let Some(socket) = self.socket_mut(key.socket) {
+                socket.accepted = 0;
+                announced.push(key);
+            }
+        }
+        let timeout = timeout.map(whole_milliseconds);
+        self.events.clear();
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => panic!("epoll_wait: {error}"),
+        }
+        let events = std::mem::take(&mut self.events);
+        for event in &events {
+            self.event(*event, announced);
+        }
+        self.events = events;
+    }
+
+    pub(crate) fn nudge(&mut self, key: SocketKey) {
+        let Some(socket) = self.socket_mut(key) else { return };
+        socket.note(epoll::EventFlags::IN);
+        let read = OpKey { socket: key, direction: Direction::Read };
+        match socket.is_waiting(Direction::Read) {
+            true => self.due.push(read),
+            false => self.owing.push(key),
+        }
+    }
+
+    fn event(&mut self, event: epoll::Event, announced: &mut Vec<OpKey>) {
+        let data = event.data;
+        if data.u64() == WAKEUP {
+            return;
+        }
+        let key = SocketKey::from_bits(data.u64());
+        // A socket closed after its event was fetched is not the one that has its place now.
+        let Some(socket) = self.socket_mut(key) else { return };
+        socket.note(event.flags);
+        for direction in [Direction::Read, Direction::Write] {
+            if socket.is_waiting(direction) && socket.may_try(direction) {
+                announced.push(OpKey { socket: key, direction });
+            }
+        }
+        if socket.kind == Kind::Listener && !socket.is_waiting(Direction::Read) {
+            self.owing.push(key);
+        }
+    }
+
+    /// Hands connections that no task here is waiting for to a worker where one is.
+    ///
+    /// A listener shared by several workers is registered exclusively: of those asleep, the kernel tells one. If
+    /// that one does not accept, nobody would. So it withdraws, lest it be told again, and tells another.
+    fn settle(&mut self) {
+        while let Some(key) = self.owing.pop() {
+            let Some(socket) = self.sockets.get_mut(key.index as usize).and_then(Option::take) else {
+                continue;
+            };
+            if socket.key == key && !socket.is_waiting(Direction::Read) {
+                self.withdraw(&socket);
+                waiting::pass_on(&socket.fd);
+            }
+            self.sockets[key.index as usize] = Some(socket);
+        }
+    }
+
+    /// Registers a socket that has to wait, for as long as it lives.
+    fn enter(&mut self, key: SocketKey) -> io::Result<()> {
+        let socket = self.sockets[key.index as usize].as_mut().expect("the reactor knows its sockets");
+        if socket.kind == Kind::Listener {
+            // Before the registration: what comes after it may be another worker's, which will look for us here.
+            waiting::enter(&socket.fd, self.remote.id, key);
+        }
+        let added =
+            epoll::add(&self.epoll, &socket.fd, epoll::EventData::new_u64(key.to_bits()), socket.interest());
+        socket.registered = added.is_ok();
+        if added.is_err() && socket.kind == Kind::Listener {
+            waiting::leave(&socket.fd, self.remote.id, key);
+        }
+        Ok(added?)
+    }
+
+    /// Undoes `enter`.
+    fn withdraw(&self, socket: &Socket) {
+        if !socket.registered {
+            return;
+        }
+        // The descriptor is ours and registered, so this cannot fail. Closing it would not do: a duplicate of a
+        // shared listener keeps the registration alive.
+        epoll::delete(&self.epoll, &socket.fd).expect("a registered descriptor");
+        if socket.kind == Kind::Listener {
+            waiting::leave(&socket.fd, self.remote.id, socket.key);
+        }
+    }
+
+    fn socket(&self, key: SocketKey) -> Option<&Socket> {
+        self.sockets.get(key.index as usize)?.as_ref().filter(|socket| socket.key == key)
+    }
+
+    fn socket_mut(&mut self, key: SocketKey) -> Option<&mut Socket> {
+        self.sockets.get_mut(key.index as usize)?.as_mut().filter(|socket| socket.key == key)
+    }
+}
+
+/// Rounded up, so that a timer is never asked about too early.
+fn whole_milliseconds(timeout: Duration) -> Timespec {
+    let up = timeout.saturating_add(Duration::from_nanos(999_999)).min(WAIT_MAX);
+    Timespec { tv_sec: up.as_secs() as i64, tv_nsec: i64::from(up.subsec_millis()) * 1_000_000 }
+}
+
+/// Whether a connection waits to be accepted.
+fn may_accept(fd: &OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
+/// The token of the worker's wakeup: the key of no socket, as no table has that many places.
+const WAKEUP: u64 = u64::MAX;
+
+/// Events taken in one wait.
+const EVENTS_MAX: usize = 1024;
+
+/// The longest wait; waking once a day is free.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

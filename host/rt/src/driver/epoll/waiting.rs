@@ -1,0 +1,54 @@
+//! Which workers wait for connections on a shared listening socket, so that they can tell each other.
+//!
+//! The lock is taken when a worker starts or stops waiting for good, not for each connection.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::net::sockopt;
+
+use crate::key::SocketKey;
+use crate::remote::{Message, Remote, WorkerId};
+
+/// The worker waits on this socket from now on.
+pub(super) fn enter(fd: &OwnedFd, worker: WorkerId, key: SocketKey) {
+    let Some(cookie) = cookie(fd) else { return };
+    waiting().entry(cookie).or_default().push((worker, key));
+}
+
+/// It does not any more.
+pub(super) fn leave(fd: &OwnedFd, worker: WorkerId, key: SocketKey) {
+    let Some(cookie) = cookie(fd) else { return };
+    let mut waiting = waiting();
+    let Some(entries) = waiting.get_mut(&cookie) else { return };
+    entries.retain(|entry| *entry != (worker, key));
+    if entries.is_empty() {
+        waiting.remove(&cookie);
+    }
+}
+
+/// Tells one of the workers that wait on this socket that a connection may be there.
+pub(super) fn pass_on(fd: &OwnedFd) {
+    let Some(cookie) = cookie(fd) else { return };
+    let entries = waiting().get(&cookie).cloned().unwrap_or_default();
+    for (worker, key) in entries {
+        // One that has just ended has passed on what it was told.
+        if Remote::find(worker).is_some_and(|remote| remote.send(Message::Accept(key)).is_ok()) {
+            return;
+        }
+    }
+}
+
+/// Names the socket, whichever duplicate of its descriptor is asked.
+fn cookie(fd: &OwnedFd) -> Option<u64> {
+    sockopt::socket_cookie(fd).ok()
+}
+
+fn waiting() -> MutexGuard<'static, BTreeMap<u64, Vec<(WorkerId, SocketKey)>>> {
+    // Nothing that panics runs under this lock.
+    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// By the socket's cookie.
+static WAITING: Mutex<BTreeMap<u64, Vec<(WorkerId, SocketKey)>>> = Mutex::new(BTreeMap::new());

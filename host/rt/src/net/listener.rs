@@ -1,0 +1,93 @@
+//! Listening sockets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::net::sockopt;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with};
+
+use super::op::{Accept, Operation};
+use super::owned::Owned;
+use crate::driver::{Kind, Op};
+use crate::error;
+use crate::key::Direction;
+
+/// A TCP listener. Dropping it stops listening, once all duplicates of its socket are gone.
+///
+/// Several workers may share one listening socket: give each a listener [from](TcpListener::from_std) its own
+/// `try_clone` of a `std::net::TcpListener`. A connection goes to a worker that is accepting, whichever it is.
+#[derive(Debug)]
+pub struct TcpListener(Owned);
+
+/// How to listen.
+#[derive(Debug, Clone)]
+pub struct ListenOptions {
+    /// Connections that the system keeps waiting to be accepted; it may allow fewer (net.core.somaxconn).
+    pub backlog: u16,
+    /// Whether an IPv6 listener leaves IPv4 alone.
+    pub ipv6_only: bool,
+    /// Whether a port may be taken over while old connections of it linger; not while another listens on it.
+    pub reuse_address: bool,
+}
+
+impl Default for ListenOptions {
+    fn default() -> ListenOptions {
+        ListenOptions { backlog: 4096, ipv6_only: true, reuse_address: true }
+    }
+}
+
+impl TcpListener {
+    /// Listens on this thread's worker. Port 0 takes a free port.
+    pub fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
+        TcpListener::new(open(address, options)?)
+    }
+
+    /// Takes a listening socket over to this thread's worker.
+    pub fn from_std(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+        listener.set_nonblocking(true)?;
+        TcpListener::new(listener.into())
+    }
+
+    /// Waits for a connection. It comes with TCP_NODELAY on, and belongs to this worker.
+    ///
+    /// Errors are the system's (`EMFILE`, say, which does not go away by itself: wait before trying again),
+    /// `busy` and `closed`.
+    pub fn accept(&self) -> Accept {
+        Accept(Operation::new(&self.0, Direction::Read, Op::Accept))
+    }
+
+    /// The address it listens on, with the real port.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Stops listening here now; an accept in flight ends with `closed`.
+    pub fn close(&self) {
+        self.0.reactor(|reactor, key| reactor.close(key));
+    }
+
+    /// Whether [`close`](TcpListener::close) has been called.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.0.call(|_| Ok(())), Err(error) if error::is_closed(&error))
+    }
+
+    fn new(fd: OwnedFd) -> io::Result<TcpListener> {
+        // Accepted sockets inherit it, which saves a call for each.
+        sockopt::set_tcp_nodelay(&fd, true)?;
+        Ok(TcpListener(Owned::new(fd, Kind::Listener)?))
+    }
+}
+
+fn open(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    sockopt::set_socket_reuseaddr(&fd, options.reuse_address)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&fd, options.ipv6_only)?;
+    }
+    bind(&fd, &address)?;
+    listen(&fd, i32::from(options.backlog))?;
+    Ok(fd)
+}

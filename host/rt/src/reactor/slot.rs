@@ -1,0 +1,39 @@
+//! One direction of a socket: who waits, and what is in flight.
+
+use std::task::Waker;
+
+/// At most one operation waits here, and at most one is in flight: they differ after a cancellation.
+#[derive(Default)]
+pub(super) struct Slot {
+    /// Ticket of the operation that waits; 0 for none.
+    pub(super) owner: u32,
+    pub(super) flight: Flight,
+    /// Wakes the owner.
+    pub(super) waker: Option<Waker>,
+}
+
+/// What the driver holds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flight {
+    #[default]
+    None,
+    /// The owner's operation, until its completion is taken.
+    Owned,
+    /// A cancelled operation, until its completion is announced.
+    Orphan,
+}
+
+impl Slot {
+    /// Nobody waits, nothing is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        self.owner == 0 && self.flight == Flight::None
+    }
+
+    /// Remembers whom to wake; gives back the waker to drop.
+    pub(super) fn wait(&mut self, waker: &Waker) -> Option<Waker> {
+        match &self.waker {
+            Some(known) if known.will_wake(waker) => None,
+            _ => self.waker.replace(waker.clone()),
+        }
+    }
+}
