@@ -1,1 +1,26 @@
-fn main() {}
+//! The echo server: one coroutine for each connection.
+
+use conet::net::{TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+
+#[conet::main]
+fn main() -> io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:7000".into());
+    for conn in TcpListener::bind(address)?.incoming() {
+        let conn = conn?;
+        if let Err(error) = conet::go(move || on_connection(conn)) {
+            eprintln!("connection refused: {error}");
+        }
+    }
+    Ok(())
+}
+
+fn on_connection(mut conn: TcpStream) -> io::Result<()> {
+    let mut buf = [0; 4096];
+    loop {
+        match conn.read(&mut buf)? {
+            0 => return Ok(()),
+            n => conn.write_all(&buf[..n])?,
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What a call leaves behind its result pointer: `result<T, error-code>` in the canonical ABI's layout, which is C's.
+
+use std::mem::MaybeUninit;
+
+use crate::ErrorCode;
+
+/// The memory a call writes its result to.
+#[repr(C)]
+pub(super) struct Returned<T: Copy> {
+    tag: u8,
+    payload: Payload<T>,
+}
+
+#[repr(C)]
+union Payload<T: Copy> {
+    ok: T,
+    error: u8,
+}
+
+impl<T: Copy> Returned<T> {
+    /// Gives `call` a place for its result, and reads the result.
+    ///
+    /// # Safety
+    /// `call` must write a `result<T, error-code>` to its argument; every bit pattern must be a `T`.
+    pub(super) unsafe fn by(call: impl FnOnce(*mut u8)) -> Result<T, ErrorCode> {
+        let mut place = MaybeUninit::<Returned<T>>::zeroed();
+        call(place.as_mut_ptr().cast());
+        // SAFETY: zero is a value of every field, and `call` has written over it as the caller promised.
+        unsafe {
+            let returned = place.assume_init();
+            if returned.tag == 0 { Ok(returned.payload.ok) } else { Err(ErrorCode::at(returned.payload.error)) }
+        }
+    }
+}
+
+/// `list<u8>`, allocated by `cabi_realloc` for the guest to free.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Bytes {
+    pub(super) data: *mut u8,
+    pub(super) length: usize,
+}
+
+/// `tuple<connection, ip-socket-address>`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Accepted {
+    pub(super) connection: u32,
+    pub(super) peer: Address,
+}
+
+/// `ip-socket-address`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Address {
+    pub(super) family: u8,
+    pub(super) socket: Socket,
+}
+
+/// Either family; `Address::family` tells which.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) union Socket {
+    pub(super) ipv4: Ipv4,
+    pub(super) ipv6: Ipv6,
+}
+
+/// `ipv4-socket-address`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Ipv4 {
+    pub(super) port: u16,
+    pub(super) address: [u8; 4],
+}
+
+/// `ipv6-socket-address`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Ipv6 {
+    pub(super) port: u16,
+    pub(super) flow_info: u32,
+    pub(super) address: [u16; 8],
+    pub(super) scope_id: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Returned<Accepted>>() == 40);
+    assert!(size_of::<Returned<Bytes>>() == 12);
+    assert!(size_of::<Returned<u64>>() == 16);
+};

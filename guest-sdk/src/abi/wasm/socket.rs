@@ -1,0 +1,119 @@
+//! Listeners and connections: handles of the host.
+
+use std::net::{Shutdown, SocketAddr};
+use std::slice;
+use std::time::Duration;
+
+use super::bindings::tcp;
+use super::calls::calls;
+use super::convert;
+use super::coroutine::waiting;
+use super::returned::{Accepted, Bytes, Returned};
+use crate::ErrorCode;
+use crate::net::Target;
+
+#[derive(Debug)]
+pub(crate) struct Listener(tcp::Listener);
+
+impl Listener {
+    pub(crate) fn bind(address: SocketAddr) -> Result<Listener, ErrorCode> {
+        Ok(Listener(tcp::Listener::bind(convert::to_wit(address))?))
+    }
+
+    pub(crate) fn accept(&self) -> Result<(Connection, SocketAddr), ErrorCode> {
+        // SAFETY: `accept` writes its result to the pointer, the accepted pair if it went well.
+        let accepted: Accepted = waiting(|| unsafe {
+            Returned::by(|returned| (calls().accept)(self.0.handle(), 0, 0, returned))
+        })?;
+        // SAFETY: the host has just given us this handle.
+        let connection = unsafe { Connection::from_handle(accepted.connection) };
+        Ok((connection, convert::from_returned(accepted.peer)))
+    }
+
+    pub(crate) fn local_addr(&self) -> Result<SocketAddr, ErrorCode> {
+        Ok(convert::from_wit(self.0.local_address()?))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection(tcp::Connection);
+
+impl Connection {
+    /// # Safety
+    /// `handle` must be an owned connection of this instance.
+    pub(super) unsafe fn from_handle(handle: u32) -> Connection {
+        // SAFETY: as the caller promised.
+        Connection(unsafe { tcp::Connection::from_handle(handle) })
+    }
+
+    pub(super) fn into_wit(self) -> tcp::Connection {
+        self.0
+    }
+
+    pub(crate) fn connect(target: &Target, timeout: Option<Duration>) -> Result<Connection, ErrorCode> {
+        let [t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, t12] = convert::flat(target);
+        let (timed, timeout) = convert::timeout(timeout);
+        let connect = calls().connect;
+        // SAFETY: the words describe `target`, which outlives the call; the result goes to the pointer, and an `ok` one is
+        // a connection that is now ours.
+        unsafe {
+            let handle = waiting(|| {
+                Returned::by(|returned| {
+                    connect(t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10, t11, t12, timed, timeout, returned)
+                })
+            })?;
+            Ok(Connection::from_handle(handle))
+        }
+    }
+
+    pub(crate) fn recv(&self, buf: &mut [u8], timeout: Option<Duration>) -> Result<usize, ErrorCode> {
+        let max = buf.len().min(CHUNK_BYTES_MAX);
+        let (timed, timeout) = convert::timeout(timeout);
+        // SAFETY: `recv` writes its result to the pointer, a list of bytes if it went well.
+        let bytes: Bytes = waiting(|| unsafe {
+            Returned::by(|returned| (calls().recv)(self.0.handle(), max as u32, timed, timeout, returned))
+        })?;
+        if bytes.length == 0 {
+            return Ok(0);
+        }
+        // SAFETY: the list is an allocation of exactly this length that the host has filled, and ours from here on.
+        let bytes = unsafe { Box::from_raw(slice::from_raw_parts_mut(bytes.data, bytes.length)) };
+        buf[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+
+    pub(crate) fn send(&self, data: &[u8], timeout: Option<Duration>) -> Result<usize, ErrorCode> {
+        let data = &data[..data.len().min(CHUNK_BYTES_MAX)];
+        let (timed, timeout) = convert::timeout(timeout);
+        // SAFETY: `data` outlives the call, which writes its result to the pointer.
+        let sent: u32 = waiting(|| unsafe {
+            Returned::by(|returned| {
+                (calls().send)(self.0.handle(), data.as_ptr(), data.len(), timed, timeout, returned)
+            })
+        })?;
+        Ok(sent as usize)
+    }
+
+    pub(crate) fn shutdown(&self, how: Shutdown) -> Result<(), ErrorCode> {
+        Ok(self.0.shutdown(convert::shutdown(how))?)
+    }
+
+    pub(crate) fn close(&self) {
+        self.0.close();
+    }
+
+    pub(crate) fn peer_addr(&self) -> Result<SocketAddr, ErrorCode> {
+        Ok(convert::from_wit(self.0.peer_address()?))
+    }
+
+    pub(crate) fn local_addr(&self) -> Result<SocketAddr, ErrorCode> {
+        Ok(convert::from_wit(self.0.local_address()?))
+    }
+
+    pub(crate) fn set_nodelay(&self, nodelay: bool) -> Result<(), ErrorCode> {
+        Ok(self.0.set_nodelay(nodelay)?)
+    }
+}
+
+/// The most the host moves in one call.
+const CHUNK_BYTES_MAX: usize = 65_536;
