@@ -1,0 +1,13 @@
+//! Measures TCP echo servers: a load generator, native baselines to compare with, and the comparison itself.
+//!
+//! Everything runs on Linux over loopback. The numbers mean something only beside each other, taken in turn on one
+//! machine, which is what [`compare`] does.
+
+#![forbid(unsafe_code)]
+
+pub mod compare;
+pub mod cpu;
+pub mod idle;
+pub mod load;
+pub mod memory;
+pub mod serve;

@@ -1,0 +1,127 @@
+//! The files the comparison runs, and how each is built.
+
+use std::env;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+
+/// Which artifacts to build before the comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Build {
+    /// All: cargo does nothing for those that are up to date.
+    Always,
+    /// Those whose file is not there.
+    Missing,
+    /// None: a missing one ends the comparison, with the command that builds it.
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Artifact {
+    /// This program.
+    Bench,
+    /// `epoll.c`.
+    EpollC,
+    /// conet-rt's native echo server.
+    Runtime,
+    /// `conet-host`.
+    Host,
+    /// The guest program.
+    Echo,
+    /// The guest handler.
+    EchoHandler,
+}
+
+impl Artifact {
+    /// Where it lies: in the target directory this program was built into.
+    pub(super) fn path(self) -> Result<PathBuf> {
+        let bench = env::current_exe().context("cannot find this program's own file")?;
+        let profile = bench.parent().context("this program lies in no directory")?;
+        let target = profile.parent().unwrap_or(profile);
+        Ok(match self {
+            Self::Bench => bench,
+            Self::EpollC => profile.join("epoll-c"),
+            Self::Runtime => target.join("release/examples/echo"),
+            Self::Host => target.join("release/conet-host"),
+            Self::Echo => target.join("wasm32-wasip2/release/echo.wasm"),
+            Self::EchoHandler => target.join("wasm32-wasip2/release/echo-handler.wasm"),
+        })
+    }
+
+    /// Makes sure that it is there.
+    pub(super) fn prepare(self, build: Build) -> Result<()> {
+        let path = self.path()?;
+        if self == Self::Bench || (build != Build::Always && is_current(self, &path)) {
+            return Ok(());
+        }
+        let command = self.build_command();
+        ensure!(build != Build::Never, "{} is missing or old: build it with `{command}`", path.display());
+        eprintln!("building {}: {command}", path.display());
+        match self {
+            Self::EpollC => compile(&path),
+            _ => cargo(&command, &path),
+        }
+        .with_context(|| format!("{} could not be built with `{command}`", path.display()))
+    }
+
+    fn build_command(self) -> String {
+        match self {
+            Self::Bench => "cargo build --release -p conet-bench".into(),
+            Self::EpollC => "cc -O2 -o epoll-c bench/epoll.c".into(),
+            Self::Runtime => "cargo build --release -p conet-rt --example echo".into(),
+            Self::Host => "cargo build --release -p conet-host".into(),
+            Self::Echo => "cargo build --release --target wasm32-wasip2 -p echo".into(),
+            Self::EchoHandler => "cargo build --release --target wasm32-wasip2 -p echo-handler".into(),
+        }
+    }
+}
+
+/// The C loop's source is part of this program, so a binary older than the program may be of another source.
+fn is_current(artifact: Artifact, path: &Path) -> bool {
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    match (artifact, modified(path), Artifact::Bench.path().map(|bench| modified(&bench))) {
+        (Artifact::EpollC, Ok(built), Ok(Ok(bench))) => built >= bench,
+        (_, built, _) => built.is_ok(),
+    }
+}
+
+fn cargo(command: &str, path: &Path) -> Result<()> {
+    let target = path.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
+    let mut words = command.split(' ');
+    let mut cargo = Command::new(words.next().unwrap_or("cargo"));
+    cargo.args(words).current_dir(WORKSPACE);
+    if let Some(target) = target {
+        cargo.arg("--target-dir").arg(target);
+    }
+    let status = cargo.status().context("cannot start cargo")?;
+    ensure!(status.success(), "cargo ended with {status}");
+    ensure!(path.exists(), "cargo succeeded but did not make the file");
+    Ok(())
+}
+
+fn compile(path: &Path) -> Result<()> {
+    // Not written in place: the old file may be running.
+    let fresh = path.with_extension("new");
+    let mut command = Command::new("cc");
+    command.args(["-O2", "-x", "c", "-", "-o"]).arg(&fresh).stdin(Stdio::piped());
+    let mut cc = match command.spawn() {
+        Ok(cc) => cc,
+        Err(error) => {
+            bail!("cannot start cc ({error}): install a C compiler, or leave epoll-c out of --servers")
+        }
+    };
+    cc.stdin.take().context("cc has no input")?.write_all(EPOLL_C.as_bytes())?;
+    let status = cc.wait()?;
+    ensure!(status.success(), "cc ended with {status}");
+    Ok(fs::rename(&fresh, path)?)
+}
+
+/// The raw epoll loop in C.
+const EPOLL_C: &str = include_str!("../../epoll.c");
+
+/// Where the sources were when this program was built.
+const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

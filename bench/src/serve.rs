@@ -1,0 +1,21 @@
+//! Native echo servers to compare with: one thread, the same buffer, TCP_NODELAY on.
+
+pub mod epoll;
+pub mod tokio;
+
+use anyhow::{Context, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Bytes read at a time, by every baseline.
+pub const BUFFER_BYTES: usize = 16 * 1024;
+
+/// Connections the kernel may hold for us before they are accepted.
+pub const BACKLOG: i32 = 4096;
+
+/// Raises the soft limit of open files to the hard one; gives the limit then in force.
+pub fn raise_open_files() -> Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).context("cannot raise the limit of open files")?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}

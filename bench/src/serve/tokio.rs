@@ -1,0 +1,43 @@
+//! What a Rust programmer would write today: tokio on one thread, a task for each connection.
+
+use std::io;
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
+
+use super::{BACKLOG, BUFFER_BYTES};
+
+/// Serves on `address`, telling `bound` the real one once connections are accepted.
+pub fn run(address: SocketAddr, bound: impl FnOnce(SocketAddr)) -> Result<()> {
+    runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
+        // Bound by hand only for the backlog, which is the same for all baselines.
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        bind(&socket, &address).with_context(|| format!("cannot listen on {address}"))?;
+        listen(&socket, BACKLOG)?;
+        let listener = TcpListener::from_std(socket.into())?;
+        bound(listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept().await.context("accept")?;
+            stream.set_nodelay(true)?;
+            tokio::spawn(echo(stream));
+        }
+    })
+}
+
+async fn echo(mut stream: TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let received = stream.read(&mut buffer).await?;
+        if received == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..received]).await?;
+    }
+}
