@@ -9,4 +9,6 @@ pub(crate) use wasm::*;
 #[cfg(not(target_family = "wasm"))]
 mod native;
 #[cfg(not(target_family = "wasm"))]
+pub use native::run;
+#[cfg(not(target_family = "wasm"))]
 pub(crate) use native::*;

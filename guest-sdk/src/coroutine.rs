@@ -11,12 +11,6 @@ use crate::net::TcpStream;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CoroutineId(u64);
 
-impl CoroutineId {
-    pub(crate) fn new(id: u64) -> CoroutineId {
-        CoroutineId(id)
-    }
-}
-
 impl fmt::Display for CoroutineId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

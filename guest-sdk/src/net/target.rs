@@ -58,6 +58,10 @@ impl ToTarget for str {
         }
         let (name, port) = self.rsplit_once(':').ok_or(ErrorCode::InvalidArgument)?;
         let port: u16 = port.parse().map_err(|_| ErrorCode::InvalidArgument)?;
+        // In one string an IPv6 address has brackets, or its end and the port could not be told apart.
+        if name.contains(':') {
+            return Err(ErrorCode::InvalidArgument.into());
+        }
         (name, port).to_target()
     }
 }
@@ -74,7 +78,6 @@ impl ToTarget for (&str, u16) {
         if let Ok(ip) = name.parse::<IpAddr>() {
             return Ok(Target::Address(SocketAddr::new(ip, port)));
         }
-        // A colon is no part of a name: an IPv6 address without brackets, or a second port.
         if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains([':', '[', ']']) {
             return Err(ErrorCode::InvalidArgument.into());
         }
@@ -142,7 +145,9 @@ mod tests {
     #[test]
     fn what_is_neither_is_an_invalid_argument() {
         let long = format!("{}:80", "a".repeat(NAME_BYTES_MAX + 1));
-        for text in ["", "host", "host:", "host:http", "host:65536", ":80", "::1:80", "[::1:80", "a:b:80", &long] {
+        for text in
+            ["", "host", "host:", "host:http", "host:65536", ":80", "::1:80", "[::1:80", "a:b:80", &long]
+        {
             let error = text.to_target().expect_err(text);
             assert_eq!(ErrorCode::of(&error), Some(ErrorCode::InvalidArgument), "{text}");
         }

@@ -24,24 +24,8 @@ pub(super) struct Calls {
 }
 
 /// The target is flattened to 13 words.
-pub(super) type Connect = unsafe extern "C" fn(
-    u32,
-    u32,
-    u32,
-    u32,
-    u32,
-    u32,
-    u32,
-    u32,
-    u32,
-    u32,
-    u32,
-    u32,
-    u32,
-    u32,
-    u64,
-    *mut u8,
-);
+pub(super) type Connect =
+    unsafe extern "C" fn(u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u64, *mut u8);
 
 /// The calls of the coroutine that has the turn.
 pub(super) fn calls() -> &'static Calls {

@@ -61,10 +61,9 @@ pub(super) fn from_returned(address: Address) -> SocketAddr {
 
 pub(super) fn to_wit(address: SocketAddr) -> IpSocketAddress {
     match address {
-        SocketAddr::V4(v4) => IpSocketAddress::Ipv4(Ipv4SocketAddress {
-            port: v4.port(),
-            address: v4.ip().octets().into(),
-        }),
+        SocketAddr::V4(v4) => {
+            IpSocketAddress::Ipv4(Ipv4SocketAddress { port: v4.port(), address: v4.ip().octets().into() })
+        }
         SocketAddr::V6(v6) => IpSocketAddress::Ipv6(Ipv6SocketAddress {
             port: v6.port(),
             flow_info: v6.flowinfo(),
@@ -89,9 +88,7 @@ pub(super) fn from_wit(address: IpSocketAddress) -> SocketAddr {
 pub(super) fn to_wit_target(target: &Target) -> types::Target {
     match target {
         Target::Address(address) => types::Target::Address(to_wit(*address)),
-        Target::Name { name, port } => {
-            types::Target::Name(HostName { name: name.clone(), port: *port })
-        }
+        Target::Name { name, port } => types::Target::Name(HostName { name: name.clone(), port: *port }),
     }
 }
 

@@ -43,13 +43,13 @@ impl Fiber {
 }
 
 /// Begins the coroutine of `run`, which has a stack as large as the linker would give it; null if there is no memory.
-pub fn begin_run(stack_bytes: usize, body: Box<dyn FnOnce() -> bool>) -> *mut Fiber {
+pub(super) fn begin_run(stack_bytes: usize, body: Box<dyn FnOnce() -> bool>) -> *mut Fiber {
     begin(stack_bytes);
     raw(Stack::once(RUN_STACK_BYTES).map(|stack| Fiber::on(stack, body)))
 }
 
 /// Begins the coroutine of `handle`; null if there is no memory, and then the body with its connection is dropped.
-pub fn begin_handle(stack_bytes: usize, body: Box<dyn FnOnce() -> bool>) -> *mut Fiber {
+pub(super) fn begin_handle(stack_bytes: usize, body: Box<dyn FnOnce() -> bool>) -> *mut Fiber {
     begin(stack_bytes);
     raw(Fiber::new(body))
 }

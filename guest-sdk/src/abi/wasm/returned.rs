@@ -28,7 +28,11 @@ impl<T: Copy> Returned<T> {
         // SAFETY: zero is a value of every field, and `call` has written over it as the caller promised.
         unsafe {
             let returned = place.assume_init();
-            if returned.tag == 0 { Ok(returned.payload.ok) } else { Err(ErrorCode::at(returned.payload.error)) }
+            if returned.tag == 0 {
+                Ok(returned.payload.ok)
+            } else {
+                Err(ErrorCode::at(returned.payload.error))
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Listeners and connections: handles of the host.
 
 use std::net::{Shutdown, SocketAddr};
-use std::slice;
+use std::ptr;
 use std::time::Duration;
 
 use super::bindings::tcp;
@@ -77,7 +77,7 @@ impl Connection {
             return Ok(0);
         }
         // SAFETY: the list is an allocation of exactly this length that the host has filled, and ours from here on.
-        let bytes = unsafe { Box::from_raw(slice::from_raw_parts_mut(bytes.data, bytes.length)) };
+        let bytes = unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(bytes.data, bytes.length)) };
         buf[..bytes.len()].copy_from_slice(&bytes);
         Ok(bytes.len())
     }
