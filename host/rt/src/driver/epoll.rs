@@ -57,9 +57,9 @@ impl Epoll {
     }
 
     pub(crate) fn deregister(&mut self, key: SocketKey) -> OwnedFd {
-        let socket = self.sockets[key.index as usize].take().expect("the reactor knows its sockets");
+        let mut socket = self.sockets[key.index as usize].take().expect("the reactor knows its sockets");
         assert!(socket.key == key && socket.is_quiet());
-        self.withdraw(&socket);
+        self.withdraw(&mut socket);
         if socket.kind == Kind::Listener && may_accept(&socket.fd) {
             // It was perhaps told to us alone.
             waiting::pass_on(&socket.fd);
@@ -99,7 +99,7 @@ impl Epoll {
             };
         }
         if socket.kind == Kind::Listener && socket.may_try(Direction::Read) {
-            self.owing.push(key.socket);
+            self.owe(key.socket);
         }
         polled
     }
@@ -108,7 +108,7 @@ impl Epoll {
         let Some(socket) = self.socket_mut(key.socket) else { return Cancel::Gone };
         socket.stop(key.direction);
         if socket.kind == Kind::Listener && socket.may_try(Direction::Read) {
-            self.owing.push(key.socket);
+            self.owe(key.socket);
         }
         Cancel::Gone
     }
@@ -142,7 +142,7 @@ impl Epoll {
         let read = OpKey { socket: key, direction: Direction::Read };
         match socket.is_waiting(Direction::Read) {
             true => self.due.push(read),
-            false => self.owing.push(key),
+            false => self.owe(key),
         }
     }
 
@@ -161,6 +161,13 @@ impl Epoll {
             }
         }
         if socket.kind == Kind::Listener && !socket.is_waiting(Direction::Read) {
+            self.owe(key);
+        }
+    }
+
+    /// The listener may hold a connection which, as things stand, no task here is waiting for.
+    fn owe(&mut self, key: SocketKey) {
+        if self.owing.last() != Some(&key) {
             self.owing.push(key);
         }
     }
@@ -171,14 +178,13 @@ impl Epoll {
     /// that one does not accept, nobody would. So it withdraws, lest it be told again, and tells another.
     fn settle(&mut self) {
         while let Some(key) = self.owing.pop() {
-            let Some(socket) = self.sockets.get_mut(key.index as usize).and_then(Option::take) else {
-                continue;
-            };
+            let place = key.index as usize;
+            let Some(mut socket) = self.sockets.get_mut(place).and_then(Option::take) else { continue };
             if socket.key == key && !socket.is_waiting(Direction::Read) {
-                self.withdraw(&socket);
+                self.withdraw(&mut socket);
                 waiting::pass_on(&socket.fd);
             }
-            self.sockets[key.index as usize] = Some(socket);
+            self.sockets[place] = Some(socket);
         }
     }
 
@@ -199,8 +205,8 @@ impl Epoll {
     }
 
     /// Undoes `enter`.
-    fn withdraw(&self, socket: &Socket) {
-        if !socket.registered {
+    fn withdraw(&self, socket: &mut Socket) {
+        if !std::mem::take(&mut socket.registered) {
             return;
         }
         // The descriptor is ours and registered, so this cannot fail. Closing it would not do: a duplicate of a

@@ -62,6 +62,12 @@ impl TcpListener {
         self.0.local_addr()
     }
 
+    /// Gives the socket back, to be shared or taken over by other workers. `busy`, and closed here, with an accept
+    /// in flight.
+    pub fn into_std(self) -> io::Result<std::net::TcpListener> {
+        Ok(self.0.reactor(|reactor, key| reactor.deregister(key))?.into())
+    }
+
     /// Stops listening here now; an accept in flight ends with `closed`.
     pub fn close(&self) {
         self.0.reactor(|reactor, key| reactor.close(key));

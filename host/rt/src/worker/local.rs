@@ -128,16 +128,20 @@ impl Local {
     fn handle(&self, message: Message) {
         match message {
             Message::Wake(runnable) => self.executor.push(runnable),
-            Message::Start(start) => {
-                if catch_unwind(AssertUnwindSafe(start)).is_err() {
-                    self.remote.panics.fetch_add(1, Ordering::Relaxed);
-                }
-            }
+            Message::Start(start) if self.stopping.get() => self.guard(|| drop(start)),
+            Message::Start(start) => self.guard(start),
             Message::Close(socket) => self.reactor(|reactor| reactor.close(socket)),
             Message::Cancel(op, ticket) => self.reactor(|reactor| reactor.cancel(op, ticket)),
             Message::Forget(timer) => drop(self.reactor(|reactor| reactor.timers.remove(timer))),
             Message::Accept(socket) => self.reactor(|reactor| reactor.nudge(socket)),
             Message::Stop => self.stopping.set(true),
+        }
+    }
+
+    /// Runs what may panic, and counts if it does.
+    fn guard(&self, call: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(call)).is_err() {
+            self.remote.panics.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -156,9 +160,12 @@ impl std::ops::Deref for Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         let local = &self.0;
+        local.stopping.set(true);
         local.executor.clear(|| local.receive());
-        // No future is left, so what still comes are messages about things that are gone.
-        drop(local.remote.mailbox.close());
+        // No future is left, so what still comes is about things that are gone, or too late.
+        for message in local.remote.mailbox.close() {
+            local.guard(|| drop(message));
+        }
         local.remote.forget();
         CURRENT.with(|current| current.replace(None));
         ID.set(NO_WORKER);

@@ -1,0 +1,79 @@
+//! A native echo server: `echo [--workers N] [ADDRESS]`, by default one worker on 127.0.0.1:7000.
+
+use std::io;
+use std::net::SocketAddr;
+
+use conet_rt::net::{ListenOptions, TcpListener, TcpStream};
+use conet_rt::{Worker, WorkerConfig, block_on, spawn, time};
+
+fn main() -> io::Result<()> {
+    let (workers, address) = arguments()?;
+    // Bound on a worker of its own, to have the runtime's options; each worker gets a duplicate.
+    let listener = block_on(WorkerConfig::default(), async { bind(address) })??;
+    eprintln!("listening on {}", listener.local_addr()?);
+    let started = (0..workers).map(|number| {
+        let worker =
+            Worker::start(WorkerConfig { name: format!("worker-{number}"), ..WorkerConfig::default() })?;
+        let listener = listener.try_clone()?;
+        worker.handle().spawn(move || serve(listener)).map_err(io::Error::other)?;
+        Ok(worker)
+    });
+    for worker in started.collect::<io::Result<Vec<Worker>>>()? {
+        worker.join().map_err(|_| io::Error::other("a worker died"))?;
+    }
+    Ok(())
+}
+
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    TcpListener::bind(address, &ListenOptions::default())?.into_std()
+}
+
+async fn serve(listener: std::net::TcpListener) {
+    let listener = TcpListener::from_std(listener).expect("a listening socket");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => spawn(echo(stream)).detach(),
+            Err(error) => {
+                eprintln!("accept: {error}");
+                // Out of descriptors, perhaps: that does not go away at once.
+                time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Until the peer has sent all, or is gone.
+async fn echo(stream: TcpStream) {
+    while let Ok(chunk) = stream.recv(64 * 1024).await {
+        if chunk.is_empty() || send(&stream, &chunk).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn send(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let taken = match stream.try_send(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.send(bytes.to_vec()).await?,
+            taken => taken?,
+        };
+        bytes = &bytes[taken..];
+    }
+    Ok(())
+}
+
+fn arguments() -> io::Result<(usize, SocketAddr)> {
+    let usage = || io::Error::new(io::ErrorKind::InvalidInput, "usage: echo [--workers N] [ADDRESS]");
+    let (mut workers, mut address) = (1, SocketAddr::from(([127, 0, 0, 1], 7000)));
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--workers" => {
+                let number = arguments.next().ok_or_else(usage)?;
+                workers = number.parse().map_err(|_| usage())?;
+            }
+            text => address = text.parse().map_err(|_| usage())?,
+        }
+    }
+    Ok((workers, address))
+}

@@ -1,0 +1,46 @@
+//! I/O that is always ready must not keep the worker.
+
+use std::cell::Cell;
+use std::io::Write;
+use std::rc::Rc;
+
+use conet_rt::{DriverKind, block_on, budget, spawn, time};
+
+use crate::drivers::*;
+
+/// On epoll, where a recv with bytes there completes at once.
+#[test]
+fn a_busy_reader_lets_others_run() {
+    let received = 20 * budget::OPS as usize;
+    block_on(config(DriverKind::Epoll), async {
+        let (near, mut far) = std_pair().await;
+        far.write_all(&vec![1; received]).unwrap();
+        let turns = Rc::new(Cell::new(0));
+        let count = turns.clone();
+        let other = spawn(async move {
+            loop {
+                count.set(count.get() + 1);
+                time::yield_now().await;
+            }
+        });
+        for _ in 0..received {
+            near.recv(1).await.unwrap();
+        }
+        assert!(turns.get() >= 19, "others ran {} times", turns.get());
+        drop(other);
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_spent_budget_comes_back_with_the_next_turn() {
+    block_on(config(DriverKind::Epoll), async {
+        let mut sleeps = 0;
+        for _ in 0..10 * budget::OPS {
+            time::sleep(std::time::Duration::ZERO).await;
+            sleeps += 1;
+        }
+        assert_eq!(sleeps, 10 * budget::OPS);
+    })
+    .unwrap();
+}

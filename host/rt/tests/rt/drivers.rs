@@ -1,0 +1,107 @@
+//! Runs a test under every driver, and what the tests have in common.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use conet_rt::net::{ListenOptions, TcpListener, TcpStream};
+use conet_rt::{DriverKind, WorkerConfig, block_on, time};
+
+/// Every driver; the test driver with several seeds.
+pub(crate) fn drivers() -> impl Iterator<Item = DriverKind> {
+    [DriverKind::Epoll].into_iter().chain([1, 22, 333, 4444].map(DriverKind::Test))
+}
+
+pub(crate) fn config(driver: DriverKind) -> WorkerConfig {
+    WorkerConfig { name: "test".into(), driver, hooks: None }
+}
+
+/// Runs the test on a worker of each kind, and fails if it takes a minute.
+pub(crate) fn under_every_driver<Fut: Future<Output = ()>>(test: impl Fn() -> Fut) {
+    for driver in drivers() {
+        let done = block_on(config(driver), time::timeout(Duration::from_secs(60), test())).unwrap();
+        assert!(done.is_ok(), "{driver:?}: the test hangs");
+    }
+}
+
+pub(crate) fn listen() -> TcpListener {
+    TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &ListenOptions::default()).unwrap()
+}
+
+/// Two ends of a connection.
+pub(crate) async fn pair() -> (TcpStream, TcpStream) {
+    let listener = listen();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (far, peer) = listener.accept().await.unwrap();
+    assert_eq!(peer, near.local_addr().unwrap());
+    (near, far)
+}
+
+/// An end on the runtime, and the other as std has it.
+pub(crate) async fn std_pair() -> (TcpStream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (near, listener.accept().unwrap().0)
+}
+
+pub(crate) async fn send_all(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+    let mut sent = 0;
+    while sent < bytes.len() {
+        let end = bytes.len().min(sent + 64 * 1024);
+        sent += stream.send(bytes[sent..end].to_vec()).await?;
+    }
+    Ok(())
+}
+
+/// Receives until the end of the stream.
+pub(crate) async fn recv_all(stream: &TcpStream) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    loop {
+        let chunk = stream.recv(64 * 1024).await?;
+        if chunk.is_empty() {
+            return Ok(all);
+        }
+        all.extend_from_slice(&chunk);
+    }
+}
+
+/// Receives this many bytes.
+pub(crate) async fn recv_exact(stream: &TcpStream, len: usize) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    while all.len() < len {
+        let chunk = stream.recv(len - all.len()).await?;
+        assert!(!chunk.is_empty(), "the stream ended after {} of {len} bytes", all.len());
+        all.extend_from_slice(&chunk);
+    }
+    Ok(all)
+}
+
+/// Bytes in which a loss, a repetition or a swap shows.
+pub(crate) fn bytes(len: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Polls once.
+pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+}
+
+/// Polls once with a waker that does nothing.
+pub(crate) fn poll_unheard<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Lets the other tasks run until this holds.
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        time::yield_now().await;
+    }
+}

@@ -1,0 +1,296 @@
+//! Connections: what arrives, what is refused, what survives a cancellation.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use conet_rt::net::TcpStream;
+use conet_rt::{Worker, error, spawn, time};
+
+use crate::drivers::*;
+
+#[test]
+fn echo_is_exact_over_megabytes() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        let sent = bytes(8 << 20);
+        let echo = spawn(async move {
+            loop {
+                let chunk = far.recv(64 * 1024).await.unwrap();
+                if chunk.is_empty() {
+                    return;
+                }
+                send_all(&far, &chunk).await.unwrap();
+            }
+        });
+        let (sending, receiving) = {
+            let sent = sent.clone();
+            let near = std::rc::Rc::new(near);
+            let reader = near.clone();
+            let sending = spawn(async move {
+                send_all(&near, &sent).await.unwrap();
+                near.shutdown(Shutdown::Write).unwrap();
+            });
+            (sending, spawn(async move { recv_all(&reader).await.unwrap() }))
+        };
+        assert!(receiving.await.unwrap() == sent);
+        sending.await.unwrap();
+        echo.await.unwrap();
+    });
+}
+
+#[test]
+fn each_side_ends_its_own_direction() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        send_all(&near, b"question").await.unwrap();
+        near.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(recv_all(&far).await.unwrap(), b"question");
+        // The end of a stream stays.
+        assert!(far.recv(10).await.unwrap().is_empty());
+        send_all(&far, b"answer").await.unwrap();
+        drop(far);
+        assert_eq!(recv_all(&near).await.unwrap(), b"answer");
+        let error = near.send(b"more".to_vec()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
+fn a_reset_reaches_the_peer() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        let waiting = spawn(async move { far.recv(10).await.unwrap_err().kind() });
+        time::yield_now().await;
+        near.reset();
+        assert_eq!(waiting.await.unwrap(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_second_reader_is_busy_and_a_writer_is_not() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        let mut first = near.recv(10);
+        assert!(poll_once(&mut first).await.is_pending());
+        assert!(error::is_busy(&near.recv(10).await.unwrap_err()));
+        send_all(&near, b"ping").await.unwrap();
+        assert_eq!(recv_exact(&far, 4).await.unwrap(), b"ping");
+        send_all(&far, b"pong").await.unwrap();
+        assert_eq!(&*first.await.unwrap(), b"pong");
+    });
+}
+
+#[test]
+fn a_second_writer_is_busy() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        let mut sent = 0;
+        let mut stuck = loop {
+            let mut send = near.send(vec![7; 64 * 1024]);
+            // Under the test driver a send that is going to succeed is pending too, for some turns.
+            match time::timeout(Duration::from_millis(50), &mut send).await {
+                Ok(taken) => sent += taken.unwrap(),
+                Err(_) => break send,
+            }
+        };
+        assert!(poll_once(&mut stuck).await.is_pending());
+        assert!(error::is_busy(&near.send(vec![1]).await.unwrap_err()));
+        assert!(error::is_busy(&near.try_send(&[1]).unwrap_err()));
+        let reader = spawn(async move { recv_all(&far).await.unwrap() });
+        sent += stuck.await.unwrap();
+        drop(near);
+        assert_eq!(reader.await.unwrap().len(), sent);
+    });
+}
+
+#[test]
+fn a_timeout_loses_no_byte() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        let sent = bytes(64 * 1024);
+        let expected = sent.clone();
+        let sender = spawn(async move {
+            for part in sent.chunks(97) {
+                send_all(&far, part).await.unwrap();
+                time::yield_now().await;
+            }
+        });
+        let mut received = Vec::new();
+        let mut timeouts = 0;
+        for max in (1..200).cycle() {
+            // Half of them are given up on the spot.
+            let limit = Duration::from_millis(max % 2 * 1000);
+            match time::timeout(limit, near.recv(max as usize)).await {
+                Ok(chunk) => {
+                    let chunk = chunk.unwrap();
+                    assert!(chunk.len() <= max as usize);
+                    if chunk.is_empty() {
+                        break;
+                    }
+                    received.extend_from_slice(&chunk);
+                }
+                Err(_) => {
+                    timeouts += 1;
+                    time::yield_now().await;
+                }
+            }
+        }
+        assert!(received == expected);
+        assert!(timeouts > 0, "nothing was cancelled");
+        sender.await.unwrap();
+    });
+}
+
+#[test]
+fn close_wakes_whoever_waits() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        let near = std::rc::Rc::new(near);
+        let closer = near.clone();
+        let waiting = spawn(async move { near.recv(10).await });
+        time::yield_now().await;
+        closer.close();
+        assert!(error::is_closed(&waiting.await.unwrap().unwrap_err()));
+        assert!(error::is_closed(&closer.recv(10).await.unwrap_err()));
+        assert!(error::is_closed(&closer.send(vec![1]).await.unwrap_err()));
+        assert!(error::is_closed(&closer.try_send(&[1]).unwrap_err()));
+        assert!(error::is_closed(&closer.peer_addr().unwrap_err()));
+        assert!(error::is_closed(&closer.shutdown(Shutdown::Both).unwrap_err()));
+        assert!(!closer.is_idle());
+        assert!(far.recv(10).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn an_operation_outlives_its_stream_object() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        let mut recv = near.recv(10);
+        assert!(poll_once(&mut recv).await.is_pending());
+        drop(near);
+        assert!(error::is_closed(&recv.await.unwrap_err()));
+        assert!(far.recv(10).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn idle_means_ready_for_another_request() {
+    under_every_driver(|| async {
+        let (near, mut far) = std_pair().await;
+        assert!(near.is_idle());
+        let mut recv = near.recv(10);
+        assert!(poll_once(&mut recv).await.is_pending());
+        assert!(!near.is_idle(), "a recv is in flight");
+        drop(recv);
+        until(|| near.is_idle()).await;
+        far.write_all(b"x").unwrap();
+        until(|| !near.is_idle()).await;
+        assert_eq!(&*near.recv(10).await.unwrap(), b"x");
+        assert!(near.is_idle());
+        drop(far);
+        until(|| !near.is_idle()).await;
+    });
+}
+
+#[test]
+fn a_stream_moves_to_another_worker() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        let fd = near.into_fd().unwrap();
+        let other = Worker::start(Default::default()).unwrap();
+        let echo = move || async move {
+            let stream = TcpStream::from_fd(fd).unwrap();
+            let chunk = stream.recv(10).await.unwrap();
+            stream.send(chunk.into_vec()).await.unwrap();
+        };
+        other.handle().spawn(echo).unwrap();
+        send_all(&far, b"moved").await.unwrap();
+        assert_eq!(recv_all(&far).await.unwrap(), b"moved");
+        other.stop();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_stream_in_use_does_not_move() {
+    under_every_driver(|| async {
+        let (near, _far) = pair().await;
+        let mut recv = near.recv(10);
+        assert!(poll_once(&mut recv).await.is_pending());
+        assert!(error::is_busy(&near.into_fd().unwrap_err()));
+    });
+}
+
+#[test]
+fn nodelay_is_on() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        assert!(near.nodelay().unwrap());
+        assert!(far.nodelay().unwrap(), "it is inherited from the listener");
+        far.set_nodelay(false).unwrap();
+        assert!(!far.nodelay().unwrap());
+    });
+}
+
+#[test]
+fn a_refused_connection_is_an_error() {
+    under_every_driver(|| async {
+        let listener = listen();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        assert_eq!(TcpStream::connect(address).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    });
+}
+
+#[test]
+fn a_cancelled_connect_leaves_nothing_open() {
+    under_every_driver(|| async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut connect = TcpStream::connect(listener.local_addr().unwrap());
+        if poll_once(&mut connect).await.is_pending() {
+            drop(connect);
+        }
+        let (mut accepted, _) = listener.accept().unwrap();
+        // The end, or a reset, comes only if the socket on this side has been closed.
+        let reader = std::thread::spawn(move || accepted.read(&mut [0; 10]).unwrap_or(0));
+        until(|| reader.is_finished()).await;
+        assert_eq!(reader.join().unwrap(), 0);
+    });
+}
+
+#[test]
+fn urgent_data_does_not_stall_what_follows() {
+    under_every_driver(|| async {
+        let (near, mut far) = std_pair().await;
+        // Registered, so that all depends on events.
+        assert!(time::timeout(Duration::ZERO, near.recv(1)).await.is_err());
+        far.write_all(b"before").unwrap();
+        rustix::net::send(&far, b"!", rustix::net::SendFlags::OOB).unwrap();
+        far.write_all(b"after").unwrap();
+        // A read stops short at the mark, with more to come and no event for it.
+        assert_eq!(recv_exact(&near, 11).await.unwrap(), b"beforeafter");
+    });
+}
+
+#[test]
+fn the_last_waker_counts() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        let mut recv = near.recv(10);
+        assert!(poll_unheard(&mut recv).is_pending());
+        let waiting = spawn(recv);
+        time::yield_now().await;
+        send_all(&far, b"heard").await.unwrap();
+        assert_eq!(&*waiting.await.unwrap().unwrap(), b"heard");
+    });
+}
+
+#[test]
+fn nothing_to_send_and_nothing_to_receive() {
+    under_every_driver(|| async {
+        let (near, _far) = pair().await;
+        assert_eq!(near.send(Vec::new()).await.unwrap(), 0);
+        assert_eq!(near.recv(0).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    });
+}
