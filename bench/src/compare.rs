@@ -146,9 +146,10 @@ impl Comparison {
     fn progress(&self, round: usize, label: &str, report: &Report) {
         let Report { connections, requests_per_second, generator_busy, .. } = report;
         eprintln!(
-            "round {round}/{}, {connections} connections: {label}: {requests_per_second:.0}/s, generator busy {:.0} %",
+            "round {round}/{}, {connections} connections: {label}: {requests_per_second:.0}/s, generator busy {:.0} %, disturbed {:.0} %",
             self.rounds,
-            generator_busy * 100.0
+            generator_busy * 100.0,
+            report.disturbed.unwrap_or(0.0) * 100.0
         );
         if !report.errors.is_empty() {
             eprintln!("{report}");

@@ -1,6 +1,7 @@
 //! Which cores run what, and the CPU time they spend on it.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -26,6 +27,23 @@ pub fn pin(cores: &[usize]) -> Result<()> {
 pub fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
+}
+
+/// Time the calling thread was ready to run while something else had its core, if this kernel counts it.
+pub fn thread_waited() -> Option<Duration> {
+    waited(Path::new("/proc/thread-self/schedstat"))
+}
+
+/// The same over the threads that a process has now.
+pub fn process_waited(pid: u32) -> Option<Duration> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    threads.map(|thread| waited(&thread.ok()?.path().join("schedstat"))).sum()
+}
+
+/// The second of the file's three numbers, in nanoseconds.
+fn waited(schedstat: &Path) -> Option<Duration> {
+    let text = fs::read_to_string(schedstat).ok()?;
+    Some(Duration::from_nanos(text.split_ascii_whitespace().nth(1)?.parse().ok()?))
 }
 
 /// CPU time a process has used, over all its threads, to the kernel's tick (10 ms on most machines).

@@ -70,9 +70,30 @@ impl<'a> Table<'a> {
 
     /// The rate by the rate of `reference` in the same round.
     fn ratio(&self, row: Row, reference: Row, connections: usize) -> Option<Spread> {
+        self.beside(row, reference, connections, |report, beside| {
+            Some(report.requests_per_second / beside.requests_per_second)
+        })
+    }
+
+    /// The reference's CPU time for a request by the row's own: the ratio of rates, if the servers were all that limits
+    /// them. Near the generator's ceiling this is the one to look at.
+    fn cpu_ratio(&self, row: Row, reference: Row, connections: usize) -> Option<Spread> {
+        self.beside(row, reference, connections, |report, beside| {
+            Some(beside.server?.total_us() / report.server?.total_us())
+        })
+    }
+
+    /// A comparison of `row` with `reference` in each round.
+    fn beside(
+        &self,
+        row: Row,
+        reference: Row,
+        connections: usize,
+        compare: impl Fn(&Report, &Report) -> Option<f64>,
+    ) -> Option<Spread> {
         let ratio = |sample: &Sample| {
             let beside = self.samples(reference, connections).find(|beside| beside.round == sample.round)?;
-            Some(sample.report.requests_per_second / beside.report.requests_per_second)
+            compare(&sample.report, &beside.report)
         };
         Spread::of(self.samples(row, connections).filter_map(ratio).collect())
     }
@@ -86,7 +107,8 @@ impl<'a> Table<'a> {
             Row::Server(contender) => contender.label(),
             Row::Ceiling => "*no server: the load generator's ceiling*",
         };
-        let ratio = self.ratio(row, Row::Server(Contender::Epoll), connections);
+        let spread = |spread: Option<Spread>| spread.map_or("–".into(), |spread| spread.to_string());
+        let epoll = Row::Server(Contender::Epoll);
         let errors: u64 = self
             .samples(row, connections)
             .map(|sample| &sample.report.errors)
@@ -94,13 +116,15 @@ impl<'a> Table<'a> {
             .sum();
         writeln!(
             f,
-            "| {connections} | {label} | {} | {} | {} | {} | {} | {} | {errors} |",
+            "| {connections} | {label} | {} | {} | {} | {} | {} | {} | {} | {} | {errors} |",
             median(&|report| Some(report.requests_per_second), 0),
-            ratio.map_or("–".into(), |ratio| ratio.to_string()),
+            spread(self.ratio(row, epoll, connections)),
+            spread(self.cpu_ratio(row, epoll, connections)),
             median(&|report| Some(report.latency.p50_us), 0),
             median(&|report| Some(report.latency.p99_us), 0),
-            median(&|report| report.server.map(|time| time.user_us + time.system_us), 2),
+            median(&|report| report.server.map(|time| time.total_us()), 2),
             median(&|report| Some(report.generator_busy * 100.0), 0),
+            median(&|report| report.disturbed.map(|disturbed| disturbed * 100.0), 0),
         )
     }
 
@@ -108,10 +132,12 @@ impl<'a> Table<'a> {
     fn write_honesty(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rust, c) = (Row::Server(Contender::Epoll), Row::Server(Contender::EpollC));
         for &connections in &self.comparison.connections {
-            if let Some(ratio) = self.ratio(rust, c, connections) {
+            let (rate, cpu) = (self.ratio(rust, c, connections), self.cpu_ratio(rust, c, connections));
+            if let (Some(rate), Some(cpu)) = (rate, cpu) {
                 writeln!(
                     f,
-                    "\nAt {connections} connections the raw epoll loop in Rust reaches {ratio} of the same loop in C."
+                    "\nAt {connections} connections the raw epoll loop in Rust reaches {rate} of the rate of the same loop \
+                     in C; by CPU time, {cpu}."
                 )?;
             }
         }
@@ -143,8 +169,9 @@ impl fmt::Display for Table<'_> {
         )?;
         writeln!(
             f,
-            "| connections | server | requests/s | of raw epoll | p50 µs | p99 µs | server CPU µs/request | \
-             generator busy % | errors |\n|---:|---|---:|---:|---:|---:|---:|---:|---:|"
+            "| connections | server | requests/s | of raw epoll | of raw epoll, by CPU | p50 µs | p99 µs | \
+             server CPU µs/request | generator busy % | disturbed % | errors |\n\
+             |---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
         )?;
         for &connections in &self.comparison.connections {
             self.rows().try_for_each(|row| self.write_row(f, row, connections))?;
@@ -186,7 +213,7 @@ mod tests {
 
     use super::*;
     use crate::compare::Build;
-    use crate::load::{Errors, Latency};
+    use crate::load::{Errors, Latency, ServerTime};
 
     fn report(requests_per_second: f64) -> Report {
         Report {
@@ -202,8 +229,9 @@ mod tests {
             errors: Errors::default(),
             generator_busy: 0.5,
             late_max_us: 0.0,
+            disturbed: Some(0.25),
             ceiling: None,
-            server: None,
+            server: Some(ServerTime { user_us: 0.0, system_us: 1e6 / requests_per_second }),
         }
     }
 
@@ -241,7 +269,10 @@ mod tests {
             table.add(Row::Server(Contender::Tokio), 64, round, report(speed * 0.8));
         }
         let text = table.to_string();
-        assert!(text.contains("| 64 | tokio, current thread | 160 | 0.80 (0.80 to 0.80) |"), "{text}");
+        assert!(
+            text.contains("| 64 | tokio, current thread | 160 | 0.80 (0.80 to 0.80) | 0.80 (0.80 to 0.80) |"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -254,6 +285,6 @@ mod tests {
         failed.errors.connections.insert("wrong bytes".into(), 1);
         table.add(Row::Server(Contender::Tokio), 64, 1, failed);
         assert!(!table.is_clean());
-        assert!(table.to_string().contains("| 50 | 3 |"), "{table}");
+        assert!(table.to_string().contains("| 50 | 25 | 3 |"), "{table}");
     }
 }

@@ -37,6 +37,9 @@ pub struct Report {
     pub generator_busy: f64,
     /// The longest an open loop was late in sending, in microseconds; it is part of the latencies.
     pub late_max_us: f64,
+    /// Share of the time that the generator, or the server if its process is known, was ready to run while something else
+    /// had its core, 0 to 1: the machine's noise. Over a few hundredths, measure again on a quieter machine.
+    pub disturbed: Option<f64>,
     /// What the generator reached without a server, requests per second, when that was measured.
     pub ceiling: Option<f64>,
     /// What the server spent on a request, when its process is known.
@@ -65,6 +68,13 @@ pub struct ServerTime {
     pub system_us: f64,
 }
 
+impl ServerTime {
+    /// All of it.
+    pub fn total_us(self) -> f64 {
+        self.user_us + self.system_us
+    }
+}
+
 impl Report {
     pub(super) fn new(plan: &Plan, outcomes: impl Iterator<Item = Outcome>) -> Self {
         let mut sum = Sum::new();
@@ -87,6 +97,7 @@ impl Report {
             latency: Latency::of(&sum.latencies),
             generator_busy: sum.thread_time.as_secs_f64() / seconds / plan.threads as f64,
             late_max_us: micros(sum.late_max),
+            disturbed: sum.waited.map(|waited| waited.as_secs_f64() / seconds),
             ceiling: None,
             server: sum.server_time.filter(|_| sum.answered > 0).map(|time| ServerTime {
                 user_us: micros(time.user) / sum.answered as f64,
@@ -105,6 +116,7 @@ struct Sum {
     late_max: Duration,
     thread_time: Duration,
     server_time: Option<ProcessTime>,
+    waited: Option<Duration>,
 }
 
 impl Sum {
@@ -116,6 +128,7 @@ impl Sum {
             late_max: Duration::ZERO,
             thread_time: Duration::ZERO,
             server_time: None,
+            waited: None,
         }
     }
 
@@ -125,6 +138,7 @@ impl Sum {
         self.errors.add(&outcome.errors);
         self.late_max = self.late_max.max(outcome.late_max);
         self.thread_time += outcome.thread_time;
+        self.waited = self.waited.max(outcome.waited);
         self.server_time = self.server_time.or(outcome.server_time);
     }
 }
@@ -163,6 +177,9 @@ impl fmt::Display for Report {
         }
         if self.rate.is_some() {
             write!(f, ", at most {:.0} µs late", self.late_max_us)?;
+        }
+        if let Some(disturbed) = self.disturbed {
+            write!(f, ", disturbed {:.0} % of the time", disturbed * 100.0)?;
         }
         writeln!(f)?;
         if let Some(ServerTime { user_us, system_us }) = self.server {

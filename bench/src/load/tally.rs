@@ -53,8 +53,16 @@ impl Errors {
 pub(super) struct Tally {
     window: Window,
     server_pid: Option<u32>,
-    at_start: Option<(Duration, Option<ProcessTime>)>,
+    at_start: Option<Usage>,
     outcome: Outcome,
+}
+
+/// What a thread, and the server if it is the one that asks, have used so far.
+struct Usage {
+    thread: Duration,
+    thread_waited: Option<Duration>,
+    server: Option<ProcessTime>,
+    server_waited: Option<Duration>,
 }
 
 /// What a thread has counted.
@@ -70,6 +78,8 @@ pub(super) struct Outcome {
     pub(super) thread_time: Duration,
     /// CPU time of the server within it.
     pub(super) server_time: Option<ProcessTime>,
+    /// The longer of the times that this thread and the server were kept from running within it.
+    pub(super) waited: Option<Duration>,
 }
 
 impl Tally {
@@ -81,6 +91,7 @@ impl Tally {
             late_max: Duration::ZERO,
             thread_time: Duration::ZERO,
             server_time: None,
+            waited: None,
         };
         Self { window, server_pid, at_start: None, outcome }
     }
@@ -88,18 +99,19 @@ impl Tally {
     /// Notes CPU times once the measured time has begun; gives what is left of it.
     pub(super) fn tick(&mut self, now: Instant) -> Result<Duration> {
         if self.at_start.is_none() && now >= self.window.from {
-            self.at_start = Some((cpu::thread_time(), self.server_pid.map(ProcessTime::of).transpose()?));
+            self.at_start = Some(Usage::now(self.server_pid)?);
         }
         Ok(self.window.to.saturating_duration_since(now))
     }
 
     /// The measured time is over.
     pub(super) fn close(&mut self) -> Result<()> {
-        let Some((thread, server)) = self.at_start else { return Ok(()) };
-        self.outcome.thread_time = cpu::thread_time().saturating_sub(thread);
-        if let (Some(pid), Some(before)) = (self.server_pid, server) {
-            self.outcome.server_time = Some(ProcessTime::of(pid)?.since(before));
-        }
+        let Some(before) = &self.at_start else { return Ok(()) };
+        let after = Usage::now(self.server_pid)?;
+        self.outcome.thread_time = after.thread.saturating_sub(before.thread);
+        self.outcome.server_time = after.server.zip(before.server).map(|(after, before)| after.since(before));
+        let thread = since(after.thread_waited, before.thread_waited);
+        self.outcome.waited = thread.max(since(after.server_waited, before.server_waited));
         Ok(())
     }
 
@@ -139,6 +151,21 @@ impl Tally {
             self.outcome.latencies += latency;
         }
     }
+}
+
+impl Usage {
+    fn now(server_pid: Option<u32>) -> Result<Self> {
+        Ok(Self {
+            thread: cpu::thread_time(),
+            thread_waited: cpu::thread_waited(),
+            server: server_pid.map(ProcessTime::of).transpose()?,
+            server_waited: server_pid.and_then(cpu::process_waited),
+        })
+    }
+}
+
+fn since(after: Option<Duration>, before: Option<Duration>) -> Option<Duration> {
+    Some(after?.saturating_sub(before?))
 }
 
 #[cfg(test)]

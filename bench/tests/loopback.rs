@@ -1,0 +1,223 @@
+//! The load generator against servers that are right and servers that are wrong, over loopback.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use conet_bench::load::{self, Pace, Plan, Report};
+use conet_bench::serve;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
+
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// The raw epoll baseline, until the test's process ends.
+fn epoll_server() -> SocketAddr {
+    let server = serve::epoll::Server::bind(ANY_PORT).expect("a free port");
+    let address = server.local_addr().expect("it is bound");
+    thread::spawn(|| server.run());
+    address
+}
+
+/// A server whose every connection is handled by `handle`.
+fn server(handle: impl Fn(TcpStream) + Copy + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind(ANY_PORT).expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || handle(stream));
+        }
+    });
+    address
+}
+
+/// Receives one message of 64 bytes and sends it back, changed by `change`. False: the connection is over.
+fn echo_message(stream: &mut TcpStream, change: impl Fn(&mut [u8])) -> bool {
+    let mut message = [0; 64];
+    if stream.read_exact(&mut message).is_err() {
+        return false;
+    }
+    change(&mut message);
+    stream.write_all(&message).is_ok()
+}
+
+fn short(server: SocketAddr, connections: usize) -> Plan {
+    let (warm_up, duration) = (Duration::from_millis(20), Duration::from_millis(200));
+    Plan { warm_up, duration, verify: true, ..Plan::new(server, connections) }
+}
+
+fn run(plan: &Plan) -> Report {
+    load::run(plan).expect("the connections open")
+}
+
+fn assert_clean(report: &Report) {
+    assert!(report.errors.is_empty(), "{report}");
+    assert!(report.requests > 0, "{report}");
+    let latency = report.latency;
+    assert!(
+        latency.p50_us > 0.0 && latency.p50_us <= latency.p99_us && latency.p99_us <= latency.max_us,
+        "{report}"
+    );
+}
+
+#[test]
+fn closed_loop_gets_every_byte_back_from_the_epoll_baseline() {
+    let server = epoll_server();
+    for (connections, size, depth) in [(1, 1, 1), (64, 64, 1), (8, 64, 16), (2, 1_000_000, 2)] {
+        let pace = Pace::Closed { depth };
+        assert_clean(&run(&Plan { size, pace, ..short(server, connections) }));
+    }
+}
+
+#[test]
+fn closed_loop_gets_every_byte_back_from_tokio() {
+    let (sender, address) = mpsc::channel();
+    thread::spawn(|| {
+        serve::tokio::run(ANY_PORT, move |address| sender.send(address).expect("the test waits"))
+    });
+    let server = address.recv().expect("it binds");
+    assert_clean(&run(&short(server, 64)));
+    assert_clean(&run(&Plan { size: 300_000, ..short(server, 2) }));
+}
+
+#[test]
+fn a_thousand_connections_over_two_threads_open_at_once() {
+    assert_clean(&run(&Plan { threads: 2, ..short(epoll_server(), 1000) }));
+}
+
+#[test]
+fn open_loop_keeps_its_rate() {
+    let plan = Plan { pace: Pace::Open { rate: 1000 }, threads: 2, ..short(epoll_server(), 8) };
+    let report = run(&Plan { duration: Duration::from_millis(500), ..plan });
+    assert_clean(&report);
+    // Answers that fall just outside the measured time on a busy machine are not in the rate.
+    assert!((400..=510).contains(&report.requests), "{report}");
+}
+
+/// The point of the open loop: a server that stalls once for a quarter of the time delays a quarter of the messages,
+/// though only one of them waited in the server. A generator that waited for it would see one slow message in hundreds.
+#[test]
+fn a_stall_shows_in_every_message_it_delayed() {
+    let stall = Duration::from_millis(250);
+    let server = server(move |mut stream| {
+        let mut messages = 0;
+        while echo_message(&mut stream, |_| {}) {
+            messages += 1;
+            if messages == 300 {
+                // Not a wait for something: the stall itself is what is measured.
+                let (_silent, never) = mpsc::channel::<()>();
+                let _ = never.recv_timeout(stall);
+            }
+        }
+    });
+    let plan = Plan { pace: Pace::Open { rate: 1000 }, ..short(server, 1) };
+    let report = run(&Plan { duration: Duration::from_secs(1), ..plan });
+    assert_clean(&report);
+    let stall_us = stall.as_micros() as f64;
+    assert!(report.latency.max_us > 0.9 * stall_us, "{report}");
+    // 250 of 1,000 messages are late by up to 250 ms, evenly: the slowest in a hundred by over 200 ms.
+    assert!(report.latency.p99_us > 0.8 * stall_us, "{report}");
+}
+
+#[test]
+fn one_wrong_byte_is_an_error() {
+    let server = server(|mut stream| {
+        let mut messages = 0;
+        while echo_message(&mut stream, |message| message[32] ^= u8::from(messages == 3)) {
+            messages += 1;
+        }
+    });
+    let report = run(&short(server, 2));
+    assert_eq!(report.errors.connections.get("wrong bytes"), Some(&2), "{report}");
+    assert_eq!(report.errors.unanswered, 2, "{report}");
+}
+
+#[test]
+fn a_server_that_closes_is_an_error_and_the_others_go_on() {
+    let server = server(|mut stream| {
+        let mut first = [0; 1];
+        // Only the connection whose stream starts as the other's does not is closed, after two messages.
+        if stream.peek(&mut first).is_err() {
+            return;
+        }
+        let mut messages = 0;
+        while echo_message(&mut stream, |_| {}) {
+            messages += 1;
+            if first[0].is_multiple_of(2) && messages == 2 {
+                return;
+            }
+        }
+    });
+    let report = run(&short(server, 16));
+    let lost: u64 = report.errors.connections.values().sum();
+    assert!((1..16).contains(&lost), "{report}");
+    assert!(report.requests > 100, "{report}");
+}
+
+#[test]
+fn a_request_that_is_never_answered_is_an_error() {
+    let server = server(|mut stream| {
+        // The ramp's echo, then silence until the generator closes.
+        echo_message(&mut stream, |_| {});
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let report = run(&short(server, 3));
+    assert_eq!((report.requests, report.errors.unanswered), (0, 3), "{report}");
+}
+
+#[test]
+fn nobody_listening_is_a_clear_error() {
+    // Bound and not listening, so that no other test is given the port.
+    let socket =
+        socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
+    bind(&socket, &ANY_PORT).expect("a free port");
+    let address = SocketAddr::try_from(getsockname(&socket).expect("it is bound")).expect("an IP address");
+    let error = format!("{:#}", load::run(&short(address, 4)).expect_err("nobody listens"));
+    assert!(error.contains(&address.to_string()) && error.contains("refused"), "{error}");
+}
+
+#[test]
+fn the_null_run_needs_no_server() {
+    assert_clean(&run(&short(ANY_PORT, 16).null()));
+}
+
+/// The command itself, from start to table: servers on one core, load on the other.
+#[test]
+fn compare_prints_a_table_of_the_baselines() {
+    if thread::available_parallelism().map_or(1, usize::from) < 2 {
+        eprintln!("a comparison needs two cores");
+        return;
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_conet-bench"))
+        .args(["compare", "--servers", "epoll,tokio", "--rounds", "2", "--connections", "8", "--idle", "50"])
+        .args(["--seconds", "0.1", "--warm-up", "0.05"])
+        .output()
+        .expect("the binary starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    for line in [
+        "| 8 | raw epoll, Rust |",
+        "| 8 | tokio, current thread |",
+        "| 8 | *no server",
+        "| tokio, current thread | ",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn a_missing_server_is_named_with_the_command_that_builds_it() {
+    // A copy in a directory of its own finds nothing built beside it.
+    let directory = std::env::temp_dir().join(format!("conet-bench-missing-{}", std::process::id()));
+    std::fs::create_dir_all(directory.join("release")).expect("a writable directory");
+    let copy = directory.join("release/conet-bench");
+    std::fs::copy(env!("CARGO_BIN_EXE_conet-bench"), &copy).expect("the binary is readable");
+    let output = Command::new(&copy).args(["compare", "--build", "never", "--servers", "runtime"]).output();
+    std::fs::remove_dir_all(&directory).expect("it was just made");
+    let output = output.expect("the copy starts");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(text.contains("cargo build --release -p conet-rt --example echo"), "{text}");
+}
