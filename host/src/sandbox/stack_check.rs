@@ -1,0 +1,576 @@
+//! Makes a coroutine's stack overflow a trap.
+//!
+//! Coroutines of one instance have their shadow stacks on the guest's heap, with no guard page. The SDK links in two
+//! globals, the lowest address of the running coroutine's stack and the bytes above it, and here every change of the
+//! stack pointer in compiled code gets a check against them. Nothing else of the component changes, except that debug
+//! sections of a changed module go: their code offsets would be wrong.
+//!
+//! The SDK's own switching code is left alone: it is what names the limit. A hostile module can dress up as one to check,
+//! and harms its own memory at most; the result is validated like any component.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use wasm_encoder::{BlockType, Encode, Instruction};
+use wasmparser::{
+    BinaryReader, BinaryReaderError, CodeSectionReader, CustomSectionReader, ExportSectionReader,
+    ExternalKind, FunctionBody, FunctionSectionReader, ImportSectionReader, Operator, TypeRef,
+    TypeSectionReader,
+};
+
+/// Why a component's stack checks could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StackCheckError {
+    /// The bytes are not a component, or not one that this host's parser knows.
+    #[error("the component is malformed: {0}")]
+    Malformed(#[from] BinaryReaderError),
+    /// Components inside components, too deep.
+    #[error("the component is nested more than {DEPTH_MAX} deep")]
+    Nested,
+    /// Some of the SDK's exports are there, not all, or they are not what the SDK makes.
+    #[error(
+        "the component's `{0}` is not what this host's SDK links in: build it with a matching conet-guest-sdk"
+    )]
+    Marker(&'static str),
+    /// Far more code than fits a component of ordinary size.
+    #[error("the component changes its stack pointer in more than {SITES_MAX} places")]
+    Sites,
+}
+
+/// The component with checks; borrowed if it has no coroutines that share an instance.
+pub fn instrument(component: &[u8]) -> Result<Cow<'_, [u8]>, StackCheckError> {
+    let mut sites = 0;
+    rewrite_component(component, 0, &mut sites)
+}
+
+fn rewrite_component<'a>(
+    component: &'a [u8],
+    depth: usize,
+    sites: &mut usize,
+) -> Result<Cow<'a, [u8]>, StackCheckError> {
+    if depth > DEPTH_MAX {
+        return Err(StackCheckError::Nested);
+    }
+    let mut out = Vec::new();
+    let mut copied = 0;
+    for section in sections(component)? {
+        let content = match section.id {
+            CORE_MODULE_SECTION => rewrite_module(section.content, sites)?,
+            COMPONENT_SECTION => rewrite_component(section.content, depth + 1, sites)?,
+            _ => continue,
+        };
+        if let Cow::Owned(content) = content {
+            out.extend(&component[copied..section.start]);
+            push_section(&mut out, section.id, &content);
+            copied = section.end;
+        }
+    }
+    if copied == 0 {
+        return Ok(Cow::Borrowed(component));
+    }
+    out.extend(&component[copied..]);
+    Ok(Cow::Owned(out))
+}
+
+fn rewrite_module<'a>(module: &'a [u8], sites: &mut usize) -> Result<Cow<'a, [u8]>, StackCheckError> {
+    let sections = sections(module)?;
+    let Some(check) = Check::find(&sections)? else {
+        return Ok(Cow::Borrowed(module));
+    };
+    let mut out = module[..HEADER_BYTES].to_vec();
+    for section in &sections {
+        match section.id {
+            CODE_SECTION => push_section(&mut out, section.id, &check.rewrite_code(section, sites)?),
+            CUSTOM_SECTION if has_code_offsets(section)? => {}
+            _ => out.extend(&module[section.start..section.end]),
+        }
+    }
+    Ok(Cow::Owned(out))
+}
+
+/// What the SDK has linked into a module.
+struct Check {
+    /// The globals, by index.
+    stack_pointer: u32,
+    limit: u32,
+    span: u32,
+    /// The function to call when the stack is used up, by index.
+    overflow: u32,
+    /// How many parameters each defined function has; none where the type is not a function's.
+    params: Vec<Option<u32>>,
+}
+
+impl Check {
+    fn find(sections: &[Section<'_>]) -> Result<Option<Check>, StackCheckError> {
+        let mut types = Vec::new();
+        let mut functions = Vec::new();
+        let mut imported = 0;
+        let mut exports = HashMap::new();
+        let mut bodies = Vec::new();
+        for section in sections {
+            match section.id {
+                TYPE_SECTION => {
+                    for group in TypeSectionReader::new(section.reader())? {
+                        types.extend(group?.into_types().map(|ty| match ty.composite_type.inner {
+                            wasmparser::CompositeInnerType::Func(ty) => Some(ty.params().len() as u32),
+                            _ => None,
+                        }));
+                    }
+                }
+                IMPORT_SECTION => {
+                    for import in ImportSectionReader::new(section.reader())?.into_imports() {
+                        imported += u32::from(matches!(import?.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
+                    }
+                }
+                FUNCTION_SECTION => {
+                    for ty in FunctionSectionReader::new(section.reader())? {
+                        functions.push(ty?);
+                    }
+                }
+                EXPORT_SECTION => {
+                    for export in ExportSectionReader::new(section.reader())? {
+                        let export = export?;
+                        if export.kind == ExternalKind::Func {
+                            exports.insert(export.name, export.index);
+                        }
+                    }
+                }
+                CODE_SECTION => {
+                    for body in CodeSectionReader::new(section.reader())? {
+                        bodies.push(body?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if !MARKERS.iter().any(|marker| exports.contains_key(marker)) {
+            return Ok(None);
+        }
+        let function = |marker| exports.get(marker).copied().ok_or(StackCheckError::Marker(marker));
+        let global = |marker| {
+            let defined =
+                function(marker)?.checked_sub(imported).and_then(|index| bodies.get(index as usize));
+            global_of(defined.ok_or(StackCheckError::Marker(marker))?)?.ok_or(StackCheckError::Marker(marker))
+        };
+        let [stack_pointer, limit, span, overflow] = MARKERS;
+        Ok(Some(Check {
+            stack_pointer: global(stack_pointer)?,
+            limit: global(limit)?,
+            span: global(span)?,
+            overflow: function(overflow)?,
+            params: functions.iter().map(|ty| types.get(*ty as usize).copied().flatten()).collect(),
+        }))
+    }
+
+    fn rewrite_code(&self, section: &Section<'_>, sites: &mut usize) -> Result<Vec<u8>, StackCheckError> {
+        let bodies = CodeSectionReader::new(section.reader())?;
+        let mut out = Vec::new();
+        bodies.count().encode(&mut out);
+        for (index, body) in bodies.into_iter().enumerate() {
+            let body = body?;
+            let bytes = body.as_bytes();
+            match self.params.get(index).copied().flatten() {
+                Some(params) => self.rewrite_body(&body, params, sites)?.as_ref().encode(&mut out),
+                None => bytes.encode(&mut out),
+            }
+        }
+        Ok(out)
+    }
+
+    fn rewrite_body<'a>(
+        &self,
+        body: &FunctionBody<'a>,
+        params: u32,
+        sites: &mut usize,
+    ) -> Result<Cow<'a, [u8]>, StackCheckError> {
+        let bytes = body.as_bytes();
+        let changes = self.changes(body)?;
+        if changes.is_empty() {
+            return Ok(Cow::Borrowed(bytes));
+        }
+        *sites += changes.len();
+        if *sites > SITES_MAX {
+            return Err(StackCheckError::Sites);
+        }
+
+        // One more local holds the new value while it is checked.
+        let mut locals = body.get_locals_reader()?;
+        let mut spare = params;
+        let groups = locals.get_count();
+        let first_group = locals.original_position() - body.range().start;
+        for _ in 0..groups {
+            let (count, _) = locals.read()?;
+            spare = spare.checked_add(count).ok_or(StackCheckError::Sites)?;
+        }
+        let operators = locals.original_position() - body.range().start;
+
+        let mut out = Vec::with_capacity(bytes.len() + changes.len() * SITE_BYTES_MAX);
+        (groups.saturating_add(1)).encode(&mut out);
+        out.extend(&bytes[first_group..operators]);
+        out.extend([1, I32]);
+        let mut copied = operators;
+        for (start, end) in changes {
+            out.extend(&bytes[copied..start]);
+            self.push_checked_set(&mut out, spare);
+            copied = end;
+        }
+        out.extend(&bytes[copied..]);
+        Ok(Cow::Owned(out))
+    }
+
+    /// Where `global.set $__stack_pointer` stands, from the body's start; nowhere in code that names the limit.
+    fn changes(&self, body: &FunctionBody<'_>) -> Result<Vec<(usize, usize)>, StackCheckError> {
+        let base = body.range().start;
+        let mut changes = Vec::new();
+        let mut operators = body.get_operators_reader()?;
+        while !operators.eof() {
+            let (operator, start) = operators.read_with_offset()?;
+            match operator {
+                Operator::GlobalGet { global_index } | Operator::GlobalSet { global_index }
+                    if global_index == self.limit =>
+                {
+                    return Ok(Vec::new());
+                }
+                Operator::GlobalSet { global_index } if global_index == self.stack_pointer => {
+                    changes.push((start - base, operators.original_position() - base));
+                }
+                _ => {}
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Instead of `global.set $__stack_pointer`. One unsigned comparison finds a value below the limit and one that has
+    /// wrapped around zero, which is above the stack's top.
+    fn push_checked_set(&self, out: &mut Vec<u8>, spare: u32) {
+        for instruction in [
+            Instruction::LocalTee(spare),
+            Instruction::GlobalGet(self.limit),
+            Instruction::I32Sub,
+            Instruction::GlobalGet(self.span),
+            Instruction::I32GtU,
+            Instruction::If(BlockType::Empty),
+            Instruction::Call(self.overflow),
+            Instruction::End,
+            Instruction::LocalGet(spare),
+            Instruction::GlobalSet(self.stack_pointer),
+        ] {
+            instruction.encode(out);
+        }
+    }
+}
+
+/// The global that a body of nothing but `global.get` reads.
+fn global_of(body: &FunctionBody<'_>) -> Result<Option<u32>, StackCheckError> {
+    let mut operators = body.get_operators_reader()?;
+    let Operator::GlobalGet { global_index } = operators.read()? else {
+        return Ok(None);
+    };
+    let ends = matches!(operators.read()?, Operator::End);
+    Ok((ends && operators.eof()).then_some(global_index))
+}
+
+/// Debug information and hints, which point into the code by offset.
+fn has_code_offsets(section: &Section<'_>) -> Result<bool, StackCheckError> {
+    let name = CustomSectionReader::new(section.reader())?.name();
+    Ok(name.starts_with(".debug_") || name.starts_with("metadata.code."))
+}
+
+/// A section of a module or component, of which the layout is the same.
+struct Section<'a> {
+    id: u8,
+    /// Where its id stands, and where the next section's would.
+    start: usize,
+    end: usize,
+    content: &'a [u8],
+}
+
+impl<'a> Section<'a> {
+    fn reader(&self) -> BinaryReader<'a> {
+        BinaryReader::new(self.content, 0)
+    }
+}
+
+fn sections(binary: &[u8]) -> Result<Vec<Section<'_>>, BinaryReaderError> {
+    let mut reader = BinaryReader::new(binary, 0);
+    reader.read_bytes(HEADER_BYTES)?;
+    let mut sections = Vec::new();
+    while !reader.eof() {
+        let start = reader.original_position();
+        let id = reader.read_u8()?;
+        let size = reader.read_var_u32()?;
+        let content = reader.read_bytes(size as usize)?;
+        sections.push(Section { id, start, end: reader.original_position(), content });
+    }
+    Ok(sections)
+}
+
+fn push_section(out: &mut Vec<u8>, id: u8, content: &[u8]) {
+    out.push(id);
+    content.encode(out);
+}
+
+/// Exports of guest-sdk/build/fibers.rs: three functions that each read a global, and the one to call.
+const MARKERS: [&str; 4] =
+    ["conet_stack_pointer_of", "conet_stack_limit_of", "conet_stack_span_of", "conet_stack_overflow"];
+
+const DEPTH_MAX: usize = 32;
+/// A guest of 10 MiB has some 50,000.
+const SITES_MAX: usize = 200_000;
+/// Ten instructions with five indices of up to five bytes.
+const SITE_BYTES_MAX: usize = 41;
+
+/// Magic number and version.
+const HEADER_BYTES: usize = 8;
+const CUSTOM_SECTION: u8 = 0;
+const TYPE_SECTION: u8 = 1;
+const IMPORT_SECTION: u8 = 2;
+const FUNCTION_SECTION: u8 = 3;
+const EXPORT_SECTION: u8 = 7;
+const CODE_SECTION: u8 = 10;
+/// In a component.
+const CORE_MODULE_SECTION: u8 = 1;
+const COMPONENT_SECTION: u8 = 4;
+const I32: u8 = 0x7f;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasm_encoder::{
+        CodeSection, Component, ConstExpr, CustomSection, ExportKind, ExportSection, Function,
+        FunctionSection, GlobalSection, GlobalType, ImportSection, Module, ModuleSection,
+        NestedComponentSection, TypeSection, ValType,
+    };
+    use wasmparser::Validator;
+
+    /// The stack pointer is not the first global, and one function is imported.
+    const STACK_POINTER: u32 = 1;
+    const LIMIT: u32 = 2;
+    const SPAN: u32 = 3;
+    const OVERFLOW: u32 = 0;
+
+    /// A module as the SDK links it, with `bodies` of type (i64, i32) -> (i32, i64) as compiled code.
+    struct Guest {
+        bodies: Vec<Function>,
+        markers: Vec<(&'static str, u32)>,
+        customs: Vec<&'static str>,
+    }
+
+    impl Guest {
+        fn of(bodies: Vec<Function>) -> Guest {
+            let [stack_pointer, limit, span, overflow] = MARKERS;
+            let markers = vec![(stack_pointer, 1), (limit, 2), (span, 3), (overflow, OVERFLOW)];
+            Guest { bodies, markers, customs: vec![] }
+        }
+
+        fn module(&self) -> Module {
+            let (i32, i64) = (ValType::I32, ValType::I64);
+            let mut types = TypeSection::new();
+            types.ty().function([], []);
+            types.ty().function([], [i32]);
+            types.ty().function([i64, i32], [i32, i64]);
+            let mut imports = ImportSection::new();
+            imports.import("conet", "overflow", wasm_encoder::EntityType::Function(0));
+            let mut functions = FunctionSection::new();
+            (0..3).for_each(|_| _ = functions.function(1));
+            self.bodies.iter().for_each(|_| _ = functions.function(2));
+            let mut globals = GlobalSection::new();
+            let ty = GlobalType { val_type: i32, mutable: true, shared: false };
+            (0..4).for_each(|_| _ = globals.global(ty, &ConstExpr::i32_const(0)));
+            let mut exports = ExportSection::new();
+            for (name, index) in &self.markers {
+                exports.export(name, ExportKind::Func, *index);
+            }
+            let mut code = CodeSection::new();
+            for global in [STACK_POINTER, LIMIT, SPAN] {
+                code.function(&body([], &[Instruction::GlobalGet(global)]));
+            }
+            self.bodies.iter().for_each(|body| _ = code.function(body));
+            let mut module = Module::new();
+            module.section(&types).section(&imports).section(&functions).section(&globals);
+            module.section(&exports).section(&code);
+            for name in &self.customs {
+                module.section(&CustomSection { name: (*name).into(), data: b"x".into() });
+            }
+            module
+        }
+
+        fn component(&self) -> Vec<u8> {
+            let mut component = Component::new();
+            component.section(&ModuleSection(&self.module()));
+            component.finish()
+        }
+    }
+
+    fn body<const N: usize>(locals: [(u32, ValType); N], instructions: &[Instruction<'_>]) -> Function {
+        let mut function = Function::new(locals);
+        instructions.iter().for_each(|instruction| _ = function.instruction(instruction));
+        function.instruction(&Instruction::End);
+        function
+    }
+
+    /// Takes a frame and gives it back, keeping a value on the operand stack across both.
+    fn frame<const N: usize>(locals: [(u32, ValType); N]) -> Function {
+        body(
+            locals,
+            &[
+                Instruction::LocalGet(1),
+                Instruction::GlobalGet(STACK_POINTER),
+                Instruction::I32Const(64),
+                Instruction::I32Sub,
+                Instruction::GlobalSet(STACK_POINTER),
+                Instruction::GlobalGet(STACK_POINTER),
+                Instruction::I32Const(64),
+                Instruction::I32Add,
+                Instruction::GlobalSet(STACK_POINTER),
+                Instruction::LocalGet(0),
+            ],
+        )
+    }
+
+    /// How many checks each function of the only module has.
+    fn checks(component: &[u8]) -> Vec<usize> {
+        let module = sections(component).unwrap().into_iter().find(|s| s.id == CORE_MODULE_SECTION).unwrap();
+        let code = sections(module.content).unwrap().into_iter().find(|s| s.id == CODE_SECTION).unwrap();
+        let bodies = CodeSectionReader::new(code.reader()).unwrap();
+        let calls = |body: FunctionBody<'_>| {
+            let operators = body.get_operators_reader().unwrap().into_iter();
+            operators
+                .filter(
+                    |op| matches!(op, Ok(Operator::Call { function_index }) if *function_index == OVERFLOW),
+                )
+                .count()
+        };
+        bodies.into_iter().map(|body| calls(body.unwrap())).collect()
+    }
+
+    fn instrumented(guest: &Guest) -> Vec<u8> {
+        let component = guest.component();
+        Validator::new().validate_all(&component).expect("the test's own module");
+        let checked = instrument(&component).unwrap();
+        Validator::new().validate_all(&checked).expect("the rewritten module");
+        checked.into_owned()
+    }
+
+    #[test]
+    fn every_change_of_the_stack_pointer_is_checked() {
+        let i64_locals = frame([(3, ValType::I64), (2, ValType::I32)]);
+        let guest = Guest::of(vec![frame([]), i64_locals, body([], &[Instruction::Unreachable])]);
+        assert_eq!(checks(&instrumented(&guest)), [0, 0, 0, 2, 2, 0]);
+    }
+
+    #[test]
+    fn a_change_in_dead_code_stays_valid() {
+        let dead = body([], &[Instruction::Unreachable, Instruction::GlobalSet(STACK_POINTER)]);
+        assert_eq!(checks(&instrumented(&Guest::of(vec![dead]))), [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn code_that_names_the_limit_is_left_alone() {
+        let switch = body(
+            [],
+            &[
+                Instruction::GlobalGet(0),
+                Instruction::GlobalSet(STACK_POINTER),
+                Instruction::I32Const(0),
+                Instruction::GlobalSet(LIMIT),
+                Instruction::LocalGet(1),
+                Instruction::LocalGet(0),
+            ],
+        );
+        assert_eq!(checks(&instrumented(&Guest::of(vec![switch, frame([])]))), [0, 0, 0, 0, 2]);
+    }
+
+    #[test]
+    fn a_module_without_markers_is_untouched() {
+        let guest = Guest { markers: vec![], ..Guest::of(vec![frame([])]) };
+        assert!(matches!(instrument(&guest.component()).unwrap(), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn an_incomplete_or_odd_set_of_markers_is_refused() {
+        for missing in MARKERS {
+            let mut guest = Guest::of(vec![frame([])]);
+            guest.markers.retain(|(name, _)| *name != missing);
+            let error = instrument(&guest.component()).unwrap_err();
+            assert!(matches!(error, StackCheckError::Marker(name) if name == missing), "{error}");
+        }
+        for odd in [OVERFLOW, 4, 1000] {
+            let mut guest = Guest::of(vec![frame([])]);
+            guest.markers[0].1 = odd;
+            let error = instrument(&guest.component()).unwrap_err();
+            assert!(matches!(error, StackCheckError::Marker(name) if name == MARKERS[0]), "{odd}: {error}");
+        }
+    }
+
+    #[test]
+    fn debug_sections_go_and_names_stay() {
+        let customs = vec!["name-like", ".debug_line", "metadata.code.branch_hint"];
+        let checked = instrumented(&Guest { customs, ..Guest::of(vec![frame([])]) });
+        let has = |name: &str| checked.windows(name.len()).any(|window| window == name.as_bytes());
+        assert!(has("name-like"));
+        assert!(!has(".debug_line"));
+        assert!(!has("branch_hint"));
+    }
+
+    #[test]
+    fn a_module_in_a_nested_component_is_checked() {
+        let guest = Guest::of(vec![frame([])]);
+        let mut inner = Component::new();
+        inner.section(&ModuleSection(&guest.module()));
+        let mut outer = Component::new();
+        outer.section(&CustomSection { name: "before".into(), data: b"kept".into() });
+        outer.section(&NestedComponentSection(&inner));
+        outer.section(&CustomSection { name: "after".into(), data: b"kept".into() });
+        let outer = outer.finish();
+        let checked = instrument(&outer).unwrap();
+        Validator::new().validate_all(&checked).unwrap();
+        let nested = sections(&checked).unwrap();
+        assert_eq!(nested.iter().map(|section| section.id).collect::<Vec<_>>(), [0, COMPONENT_SECTION, 0]);
+        assert_eq!(checks(nested[1].content), [0, 0, 0, 2]);
+    }
+
+    #[test]
+    fn endless_nesting_is_refused() {
+        let mut bytes = Component::new().finish();
+        for _ in 0..=DEPTH_MAX {
+            let mut outer = Component::new().finish();
+            push_section(&mut outer, COMPONENT_SECTION, &bytes);
+            bytes = outer;
+        }
+        assert!(matches!(instrument(&bytes), Err(StackCheckError::Nested)));
+    }
+
+    #[test]
+    fn too_many_changes_are_refused() {
+        let change = [Instruction::GlobalGet(0), Instruction::GlobalSet(STACK_POINTER)];
+        let mut instructions: Vec<_> = (0..=SITES_MAX).flat_map(|_| change.clone()).collect();
+        instructions.push(Instruction::Unreachable);
+        let guest = Guest::of(vec![body([], &instructions)]);
+        assert!(matches!(instrument(&guest.component()), Err(StackCheckError::Sites)));
+    }
+
+    /// A declaration of four billion locals has no room for one more.
+    #[test]
+    fn too_many_locals_are_refused() {
+        let guest = Guest::of(vec![frame([(u32::MAX, ValType::I32)])]);
+        assert!(instrument(&guest.component()).is_err());
+    }
+
+    #[test]
+    fn damaged_bytes_give_errors_and_no_panics() {
+        let component = Guest { customs: vec![".debug_line"], ..Guest::of(vec![frame([])]) }.component();
+        for length in 0..component.len() {
+            let _ = instrument(&component[..length]);
+        }
+        for position in 0..component.len() {
+            for value in 0..=u8::MAX {
+                let mut damaged = component.clone();
+                damaged[position] = value;
+                let _ = instrument(&damaged);
+            }
+        }
+        assert!(instrument(&component[..component.len() - 1]).is_err());
+        assert!(instrument(b"").is_err());
+    }
+}
