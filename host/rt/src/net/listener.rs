@@ -37,6 +37,13 @@ impl Default for ListenOptions {
     }
 }
 
+impl ListenOptions {
+    /// Listens on no worker yet: for sockets that several workers will share. Port 0 takes a free port.
+    pub fn listen(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
+        Ok(open(address, self)?.into())
+    }
+}
+
 impl TcpListener {
     /// Listens on this thread's worker. Port 0 takes a free port.
     pub fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListener> {
