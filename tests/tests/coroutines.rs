@@ -84,7 +84,7 @@ fn resumed_coroutine_does_not_yield() {
     host.signal(conet_tests::process::Signal::TERM);
     let exit = host.wait_exit();
     exit.assert_code(0);
-    let yields = numbers_after(&exit.stderr, &["slice_yields="]);
+    let yields = numbers_after(&exit.stderr, &[" yields="]);
     assert_eq!(yields.last(), Some(&0), "{exit:?}");
 }
 

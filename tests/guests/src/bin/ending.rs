@@ -1,0 +1,12 @@
+//! A program that ends as its first argument says: `ok`, `err`, `panic`, or an exit code.
+
+#[conet::main]
+fn main() -> Result<(), String> {
+    match std::env::args().nth(1).as_deref() {
+        Some("ok") => Ok(()),
+        Some("err") => Err("told to fail".to_owned()),
+        Some("panic") => panic!("told to panic"),
+        Some(code) => std::process::exit(code.parse().map_err(|_| format!("not an exit code: {code}"))?),
+        None => Err("no argument".to_owned()),
+    }
+}

@@ -1,0 +1,70 @@
+//! The harness itself: its checks fail when they should.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::catch_unwind;
+use std::thread;
+use std::time::Duration;
+
+use conet_tests::crowd::Crowd;
+use conet_tests::peer;
+use conet_tests::upstream::Upstream;
+
+#[test]
+fn echo_check_accepts_an_echo() {
+    let upstream = Upstream::echo();
+    for length in [0, 1, 65_537, 1 << 20] {
+        peer::echo_exact(peer::connect(upstream.addr()), length);
+    }
+    Crowd::connect(upstream.addr(), 50).round(0);
+    assert_eq!(upstream.accepted(), 54);
+}
+
+#[test]
+fn echo_check_sees_a_wrong_a_missing_and_an_extra_byte() {
+    let wrong: fn(&mut Vec<u8>) = |bytes| bytes[100_000] ^= 1;
+    let missing: fn(&mut Vec<u8>) = |bytes| bytes.truncate(199_999);
+    let extra: fn(&mut Vec<u8>) = |bytes| bytes.push(0);
+    for change in [wrong, missing, extra] {
+        let addr = serve_once(move |mut stream| {
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).expect("the peer ends its side");
+            change(&mut all);
+            // The check may have had enough before the end.
+            let _ = stream.write_all(&all);
+        });
+        let check = catch_unwind(|| peer::echo_exact(peer::connect(addr), 200_000));
+        assert!(check.is_err(), "the change was not seen");
+    }
+}
+
+#[test]
+fn reset_is_told_from_a_normal_end() {
+    let addr = serve_once(drop);
+    assert!(catch_unwind(|| peer::expect_reset(&mut peer::connect(addr))).is_err());
+    let addr = serve_once(drop);
+    peer::expect_gone(&mut peer::connect(addr));
+
+    let addr = serve_once(peer::reset);
+    peer::expect_reset(&mut peer::connect(addr));
+}
+
+#[test]
+fn silence_is_told_from_an_answer_and_from_the_end() {
+    let upstream = Upstream::echo();
+    let mut stream = peer::connect(upstream.addr());
+    assert!(peer::silent_for(&mut stream, Duration::from_millis(20)));
+    stream.write_all(b"?").expect("it echoes");
+    assert!(!peer::silent_for(&mut stream, Duration::from_secs(30)));
+
+    let addr = serve_once(drop);
+    assert!(!peer::silent_for(&mut peer::connect(addr), Duration::from_secs(30)));
+}
+
+/// A server of one connection.
+fn serve_once(serve: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("it is bound");
+    thread::spawn(move || serve(listener.accept().expect("the test connects").0));
+    addr
+}
