@@ -1,6 +1,6 @@
 //! The bytes that are sent: known at every position, so that they can be checked as they come back.
 
-/// A repeating stream of bytes without short repetitions.
+/// A repeating stream of bytes without short repetitions, and without [`SIGNAL`].
 pub(super) struct Pattern {
     /// Two periods, so that a part of up to one period is a slice wherever it starts.
     bytes: Vec<u8>,
@@ -9,13 +9,14 @@ pub(super) struct Pattern {
 impl Pattern {
     pub(super) fn new() -> Self {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut next = || {
+        let next = || {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
             (state >> 32) as u8
         };
-        let period: Vec<u8> = (0..PERIOD).map(|_| next()).collect();
+        let period: Vec<u8> =
+            std::iter::repeat_with(next).filter(|&byte| byte != SIGNAL).take(PERIOD).collect();
         Self { bytes: period.repeat(2) }
     }
 
@@ -39,6 +40,9 @@ impl Pattern {
 /// A prime, so that no message size falls in step with it.
 pub(super) const PERIOD: usize = 65_521;
 
+/// Makes a test guest misbehave; a load beside it must not.
+const SIGNAL: u8 = b'!';
+
 /// Bytes compared at each end of a part.
 const EDGE: usize = 64;
 
@@ -53,6 +57,7 @@ mod tests {
         assert_eq!(whole[..10], *pattern.part(PERIOD as u64 - 10, 10));
         assert_eq!(whole[10..], *pattern.part(PERIOD as u64, 10));
         assert_eq!(pattern.part(3, u64::MAX).len(), PERIOD);
+        assert!(!pattern.part(0, PERIOD as u64).contains(&SIGNAL));
     }
 
     #[test]
