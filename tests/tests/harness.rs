@@ -6,6 +6,7 @@ use std::panic::catch_unwind;
 use std::thread;
 use std::time::Duration;
 
+use conet_tests::artifacts::{text_component, workspace};
 use conet_tests::crowd::Crowd;
 use conet_tests::peer;
 use conet_tests::upstream::Upstream;
@@ -59,6 +60,18 @@ fn silence_is_told_from_an_answer_and_from_the_end() {
 
     let addr = serve_once(drop);
     assert!(!peer::silent_for(&mut peer::connect(addr), Duration::from_secs(30)));
+}
+
+/// What they do must be the reason that they are refused, not a slip of the pen.
+#[test]
+fn components_written_as_text_are_valid() {
+    let texts = std::fs::read_dir(workspace().join("tests/guests/wat")).expect("it is in the repository");
+    for text in texts {
+        let path = text.expect("readable").path();
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("of ASCII");
+        let bytes = std::fs::read(text_component(name)).expect("it was just encoded");
+        wasmparser::validate(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
 }
 
 /// A server of one connection.

@@ -19,4 +19,4 @@ fn on_connection(conn: TcpStream) -> std::io::Result<()> {
     })
 }
 
-const STEPS: u64 = 100_000_000;
+const STEPS: u64 = 50_000_000;

@@ -11,9 +11,8 @@ fn on_connection(conn: TcpStream) -> std::io::Result<()> {
     })
 }
 
+/// The depth has an end that nobody lives to see, and what follows the call keeps it from becoming a loop.
 #[inline(never)]
-#[expect(unconditional_recursion, reason = "that is what this guest is for")]
 fn descend(depth: u64) -> u64 {
-    // The addition after the call keeps it from becoming a loop.
-    descend(depth.wrapping_mul(3)).wrapping_add(depth)
+    if depth == u64::MAX { 0 } else { descend(depth + 1).rotate_left(3) ^ depth }
 }
