@@ -106,6 +106,8 @@ impl Launch {
             command.arg("--cache").arg(artifacts::code_cache());
         }
         command.arg(&self.component).args(&self.args).envs(self.env);
+        // It would decide what is logged.
+        command.env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let line = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));

@@ -73,7 +73,7 @@ fn blocking_call_without_siblings_is_not_warned_of() {
 /// A coroutine that has waited gets a fresh slice: it never yields for what the clock did meanwhile.
 #[test]
 fn resumed_coroutine_does_not_yield() {
-    let host = Launch::handler("echo-handler").flag("-v").option("--workers", "1").start();
+    let host = Launch::handler("echo-handler").flag("-vv").option("--workers", "1").start();
     let mut stream = host.connect();
     for _ in 0..20 {
         peer::round_trip(&mut stream, b"awake");

@@ -20,6 +20,12 @@ fn shared_handler_finishes_what_is_under_way_when_asked_to_end() {
     finishes_what_is_under_way(shared().start(), Signal::TERM);
 }
 
+/// Its accept ends, and with it `main`; its other coroutines still finish.
+#[test]
+fn program_finishes_what_is_under_way_when_asked_to_end() {
+    finishes_what_is_under_way(Launch::guest("echo").arg("127.0.0.1:0").start(), Signal::TERM);
+}
+
 #[test]
 fn program_ends_when_asked_to() {
     let host = Launch::guest("echo").arg("127.0.0.1:0").start();
@@ -30,7 +36,7 @@ fn program_ends_when_asked_to() {
 #[test]
 fn second_signal_ends_at_once_and_exits_3() {
     for launch in [Launch::handler("echo-handler"), shared()] {
-        let host = launch.option("--drain", "60s").start();
+        let host = launch.option("--drain-max", "60s").start();
         let mut stream = host.connect();
         peer::round_trip(&mut stream, b"open");
         host.signal(Signal::TERM);
@@ -46,7 +52,7 @@ fn second_signal_ends_at_once_and_exits_3() {
 #[test]
 fn connection_that_outlasts_the_drain_is_reset_and_the_exit_code_is_3() {
     for launch in [Launch::handler("echo-handler"), shared()] {
-        let host = launch.option("--drain", "300ms").start();
+        let host = launch.option("--drain-max", "300ms").start();
         let mut stream = host.connect();
         peer::round_trip(&mut stream, b"open");
         host.signal(Signal::TERM);
@@ -59,7 +65,7 @@ fn connection_that_outlasts_the_drain_is_reset_and_the_exit_code_is_3() {
 #[test]
 fn spinning_guest_does_not_hold_up_the_end() {
     let _turn = turn();
-    let launch = Launch::handler("spin").option("--cpu-max", "60s").option("--drain", "300ms");
+    let launch = Launch::handler("spin").option("--cpu-max", "60s").option("--drain-max", "300ms");
     let host = launch.option("--workers", "1").start();
     let mut spinner = host.connect();
     peer::round_trip(&mut spinner, b"!");

@@ -1,0 +1,41 @@
+//! Many short coroutines, one after another: their stacks are used again, so memory stays as it is.
+//!
+//! Argument: how many, a million by default. Prints the pages of memory before and after.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+#[conet::main]
+fn main() -> io::Result<()> {
+    let count: u64 = std::env::args().nth(1).map_or(1_000_000, |word| word.parse().expect("a number"));
+    let before = memory_pages();
+    let done = Rc::new(Cell::new(0));
+    for started in 1..=count {
+        let counter = Rc::clone(&done);
+        conet::go(move || {
+            conet::yield_now();
+            counter.set(counter.get() + 1);
+        })?;
+        while started - done.get() >= ALIVE_MAX {
+            conet::yield_now();
+        }
+    }
+    while done.get() < count {
+        conet::yield_now();
+    }
+    println!("coroutines={count} before={before} after={}", memory_pages());
+    Ok(())
+}
+
+#[cfg(target_family = "wasm")]
+fn memory_pages() -> usize {
+    core::arch::wasm32::memory_size(0)
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn memory_pages() -> usize {
+    0
+}
+
+const ALIVE_MAX: u64 = 100;
