@@ -13,3 +13,26 @@ fn on_connection(mut conn: TcpStream) -> io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use conet::net::{Shutdown, TcpListener};
+
+    #[test]
+    fn it_answers_with_what_it_gets_until_the_end_of_the_stream() {
+        let (answer, outcome) = conet::run(|| {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            let mut client = TcpStream::connect(listener.local_addr()?)?;
+            client.write_all(b"hello")?;
+            client.shutdown(Shutdown::Write)?;
+            let outcome = on_connection(listener.accept()?.0);
+            let mut answer = String::new();
+            client.read_to_string(&mut answer)?;
+            io::Result::Ok((answer, outcome))
+        })
+        .unwrap();
+        assert_eq!(answer, "hello");
+        outcome.unwrap();
+    }
+}
