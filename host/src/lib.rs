@@ -1,0 +1,35 @@
+//! The conet host: runs network programs, WebAssembly components, on conet-rt's scheduler and reactor.
+//!
+//! Floors, from the top; a module imports from its own floor or below:
+//!
+//! | floor | modules |
+//! |---|---|
+//! | shell | [`cli`] |
+//! | host | [`host`], [`exit`] |
+//! | tenancy | [`tenancy`] |
+//! | sandbox | [`sandbox`] |
+//! | imports | [`bindings`], [`imports`], [`pool`] |
+//! | facts | [`config`], [`metrics`], [`quota`], [`shutdown`], [`kill`], [`ids`] |
+//! | runtime | the crate `conet-rt` |
+
+#![deny(unsafe_code)]
+
+pub mod cli;
+
+pub mod exit;
+pub mod host;
+
+pub mod tenancy;
+
+pub mod sandbox;
+
+pub mod bindings;
+pub mod imports;
+pub mod pool;
+
+pub mod config;
+pub mod ids;
+pub mod kill;
+pub mod metrics;
+pub mod quota;
+pub mod shutdown;

@@ -63,6 +63,12 @@ impl Machine {
         Ok(())
     }
 
+    /// How many instances fit beside `fibers` stacks.
+    pub fn spawned_instances_max(&self, fibers: u64) -> u64 {
+        let stacks = fibers.saturating_mul(MAPPINGS_PER_FIBER);
+        self.mappings_max.saturating_sub(MAPPINGS_BASE).saturating_sub(stacks) / MAPPINGS_PER_INSTANCE
+    }
+
     /// How many connections with an instance and a fiber each fit.
     pub fn isolated_connections_max(&self) -> u64 {
         let each = MAPPINGS_PER_INSTANCE + MAPPINGS_PER_FIBER;

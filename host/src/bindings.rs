@@ -1,0 +1,31 @@
+//! The host's side of wit/: generated, and nothing else.
+
+#![allow(missing_docs, reason = "the WIT is the documentation")]
+
+wasmtime::component::bindgen!({
+    path: ["../wit/net", "../wit/fibers"],
+    world: "conet:fibers/imports",
+    imports: {
+        "conet:net/tcp.[method]listener.accept": async | trappable,
+        "conet:net/tcp.[static]connection.connect": async | trappable,
+        "conet:net/tcp.[method]connection.recv": async | trappable,
+        "conet:net/tcp.[method]connection.send": async | trappable,
+        "conet:net/pool.[method]pool.get": async | trappable,
+        "conet:net/coroutine.sleep": async | trappable,
+        "conet:net/coroutine.yield-now": async | trappable,
+        "conet:fibers/tcp": async | store | trappable,
+        "conet:fibers/pool": async | store | trappable,
+        "conet:fibers/coroutine.sleep": async | store | trappable,
+        "conet:fibers/coroutine.yield-now": async | store | trappable,
+        "conet:fibers/coroutine.go": store | trappable,
+        default: trappable,
+    },
+    with: {
+        "conet:net/tcp.listener": crate::imports::tcp::Listener,
+        "conet:net/tcp.connection": crate::imports::tcp::Connection,
+        "conet:net/pool.pool": crate::imports::pool::PoolHandle,
+    },
+});
+
+pub use conet::fibers;
+pub use conet::net;

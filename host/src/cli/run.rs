@@ -1,0 +1,173 @@
+//! `conet-host run`.
+
+use std::{net::SocketAddr, path::PathBuf, thread, time::Duration};
+
+use clap::Args;
+
+use super::{log::Log, package};
+use crate::{
+    config::{
+        limits::Limits,
+        net::{ConnectGrant, Grants, ListenGrant},
+        tenant::{DirGrant, EnvVar, Instances, Isolation, TenantConfig},
+        units::{UnitError, parse_duration, parse_size},
+    },
+    exit::{Exit, StartError},
+    host::{self, Options},
+    sandbox::cache::Cache,
+};
+
+/// Run one component until it ends or a signal comes.
+///
+/// Nothing is reachable unless granted: a program may listen on loopback ports from 1024, and connect nowhere.
+#[derive(Args)]
+pub struct Run {
+    /// A component (.wasm), or the folder of a Cargo package, which is built for wasm32-wasip2 first. Building runs
+    /// the package's build scripts outside the sandbox.
+    component: PathBuf,
+    /// The guest's arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+
+    /// Where to listen, for a handler. Itself the grant to do so.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7000")]
+    listen: SocketAddr,
+    /// What a handler's connections share: `connection` (nothing: a fresh instance each) or `shared` (an instance for
+    /// each worker; needs #[conet::handler(shared)]).
+    #[arg(long, value_name = "HOW", default_value = "connection")]
+    isolation: Isolation,
+    /// Worker threads [default: one for each core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    /// Copies of a program: `1`, or `per-worker`; they share listening sockets and nothing else.
+    #[arg(long, value_name = "HOW", default_value = "1")]
+    instances: Instances,
+
+    /// Let the guest listen there: 127.0.0.1:80, 0.0.0.0/0:8000-8099, [::1]:*.
+    #[arg(long, value_name = "SPEC")]
+    allow_listen: Vec<ListenGrant>,
+    /// Let the guest connect there: 10.0.0.5:6379, 10.0.0.0/8:*, redis.internal:6379, *.example.com:443, public:443.
+    #[arg(long, value_name = "SPEC")]
+    allow_connect: Vec<ConnectGrant>,
+    /// Give the guest a folder: HOST::GUEST, or HOST::GUEST:ro to let it read only.
+    #[arg(long, value_name = "HOST::GUEST[:ro]")]
+    dir: Vec<DirGrant>,
+    /// Set a variable of the guest's environment, which is empty otherwise.
+    #[arg(long, value_name = "NAME=VALUE")]
+    env: Vec<EnvVar>,
+
+    /// Memory of an instance, tables included [default: 8MiB for a connection's or a spawned coroutine's, 512MiB for
+    /// one that coroutines share].
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory_max: Option<usize>,
+    /// Connections accepted at once; more wait to be accepted [default: 10000].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    connections_max: Option<u32>,
+    /// Coroutines at once [default: as many as connections, and some].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    coroutines_max: Option<u32>,
+    /// CPU time a coroutine may use without waiting for anything [default: 1s].
+    #[arg(long, value_name = "DURATION", value_parser = cpu_max)]
+    cpu_max: Option<Duration>,
+    /// How long connections have to finish after the first SIGTERM or Ctrl-C [default: 10s].
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    drain_max: Option<Duration>,
+    /// Where compiled code is kept, or `off` [default: conet in the user's cache folder].
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+
+    #[command(flatten)]
+    log: Log,
+}
+
+impl Run {
+    /// Does it; what went wrong is said on stderr.
+    pub fn run(self) -> Exit {
+        self.log.start();
+        match self.try_run() {
+            Ok(exit) => exit,
+            Err(failure) => {
+                eprintln!("error: {:#}", failure.error);
+                failure.exit
+            }
+        }
+    }
+
+    fn try_run(self) -> Result<Exit, Failure> {
+        let component = match self.component.is_dir() {
+            true => package::build(&self.component).map_err(Failure::refused)?,
+            false => self.component.clone(),
+        };
+        Ok(host::run(self.options(component))?)
+    }
+
+    fn options(self, component: PathBuf) -> Options {
+        let limits = self.limits();
+        let mut tenant = TenantConfig::new(component.file_stem().map_or("guest".into(), |name| name.to_string_lossy()));
+        tenant.args = std::iter::once(component.display().to_string()).chain(self.args).collect();
+        tenant.env = self.env;
+        tenant.dirs = self.dir;
+        tenant.grants = Grants::loopback();
+        tenant.grants.listen.extend(self.allow_listen);
+        tenant.grants.connect.extend(self.allow_connect);
+        tenant.limits = limits;
+        tenant.isolation = self.isolation;
+        tenant.instances = self.instances;
+        let workers = self.workers.map(usize::from);
+        let cores = || thread::available_parallelism().map_or(1, usize::from);
+        let cache = match self.cache {
+            Some(path) if path.as_os_str() == "off" => None,
+            Some(path) => Some(path),
+            None => Cache::default_path(),
+        };
+        Options { component, tenant, listen: self.listen, workers: workers.unwrap_or_else(cores), cache }
+    }
+
+    fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        if let Some(bytes) = self.memory_max {
+            limits.fresh_memory_bytes_max = bytes;
+            limits.shared_memory_bytes_max = bytes;
+        }
+        if let Some(connections) = self.connections_max {
+            limits.connections_max = connections as usize;
+        }
+        limits.coroutines_max = match self.coroutines_max {
+            Some(coroutines) => coroutines as usize,
+            None => limits.connections_max + COROUTINES_BESIDE_CONNECTIONS,
+        };
+        limits.cpu_max = self.cpu_max.unwrap_or(limits.cpu_max);
+        limits.drain_max = self.drain_max.unwrap_or(limits.drain_max);
+        limits
+    }
+}
+
+/// What to say, and how to end.
+struct Failure {
+    error: anyhow::Error,
+    exit: Exit,
+}
+
+impl Failure {
+    fn refused(error: package::BuildError) -> Self {
+        Self { error: error.into(), exit: Exit::Refused }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let exit = error.exit();
+        Self { error: error.into(), exit }
+    }
+}
+
+fn cpu_max(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text).map_err(|error: UnitError| error.to_string())?;
+    if duration.is_zero() {
+        return Err("a guest that may use no CPU time at all cannot run: write at least `1ms`".to_owned());
+    }
+    Ok(duration)
+}
+
+/// The main coroutine of a program on each worker, and a few that connect out.
+const COROUTINES_BESIDE_CONNECTIONS: usize = 64;

@@ -1,0 +1,127 @@
+//! How the process ends, and what it says of it.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use crate::{
+    config::machine::MachineError,
+    sandbox::{component::LoadError, scan::ScanError},
+};
+
+/// Exit codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: the program returned ok, or all was drained after a signal.
+    Done,
+    /// 1, or the code the guest gave to `exit`.
+    Guest(u8),
+    /// 2: bad arguments or configuration.
+    Usage,
+    /// 3: the drain's deadline passed, or a second signal came.
+    CutOff,
+    /// 4: the component is refused.
+    Refused,
+    /// 5: cannot listen.
+    Bind,
+    /// 6: this machine's limits do not allow what is configured.
+    Machine,
+}
+
+impl Exit {
+    /// For a guest that has called `exit`. Codes beyond a byte are failures.
+    pub fn of_guest(code: i32) -> Self {
+        match u8::try_from(code) {
+            Ok(0) => Exit::Done,
+            Ok(code) => Exit::Guest(code),
+            Err(_) => Exit::Guest(1),
+        }
+    }
+
+    /// The process's exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Guest(code) => code,
+            Exit::Usage => 2,
+            Exit::CutOff => 3,
+            Exit::Refused => 4,
+            Exit::Bind => 5,
+            Exit::Machine => 6,
+        }
+    }
+}
+
+/// Why a host could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The component cannot be read.
+    #[error("cannot read {path}: {error}")]
+    Read {
+        /// As given.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// It is not a component, or not one for conet.
+    #[error("{path}: {error}")]
+    Scan {
+        /// As given.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: ScanError,
+    },
+    /// It cannot be loaded.
+    #[error("{path}: {error}")]
+    Load {
+        /// As given.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: LoadError,
+    },
+    /// The options do not go with what the component is.
+    #[error("{0}")]
+    Options(String),
+    /// A folder that is granted cannot be opened.
+    #[error("--dir: cannot open {path}: {error}")]
+    Folder {
+        /// As given.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}{}", hint(error))]
+    Bind {
+        /// As given.
+        address: SocketAddr,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// The machine does not allow it.
+    #[error("{0}")]
+    Machine(#[from] MachineError),
+    /// Threads, descriptors.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process listens there: give another address with --listen",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "; it is not an address of this machine",
+        _ => "",
+    }
+}
+
+impl StartError {
+    /// The process's end.
+    pub fn exit(&self) -> Exit {
+        match self {
+            StartError::Read { .. } | StartError::Options(_) | StartError::Folder { .. } => Exit::Usage,
+            StartError::Scan { .. } | StartError::Load { .. } => Exit::Refused,
+            StartError::Bind { .. } => Exit::Bind,
+            StartError::Machine(_) => Exit::Machine,
+            StartError::System(_) => Exit::Guest(1),
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The host: one component from its file to its end, over workers, signals and the drain.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::Instant,
+};
+
+use conet_rt::{Handle, Worker, WorkerConfig, net::ListenOptions};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    config::{
+        machine::{Machine, Needs},
+        tenant::{Instances, TenantConfig},
+    },
+    exit::{Exit, StartError},
+    imports::{
+        Context,
+        context::{Folder, SharedListeners},
+        resolve::Resolver,
+        stdio::Output,
+    },
+    metrics::Metrics,
+    pool::Pools,
+    quota::Quota,
+    sandbox::{
+        cache::Cache,
+        component::Loaded,
+        coroutine::Sandbox,
+        engine::EngineOptions,
+        scan::scan,
+        ticker::Ticker,
+        trap::Ended,
+    },
+    shutdown::Shutdown,
+    tenancy::{
+        role::Role,
+        tenant::{Event, Tenant},
+    },
+};
+
+/// What to run, and how.
+pub struct Options {
+    /// The component's file.
+    pub component: PathBuf,
+    /// The tenant it is run for.
+    pub tenant: TenantConfig,
+    /// Where to listen for a handler.
+    pub listen: SocketAddr,
+    /// Worker threads.
+    pub workers: usize,
+    /// Where compiled code is kept; none keeps none.
+    pub cache: Option<PathBuf>,
+}
+
+/// Runs it to its end.
+pub fn run(options: Options) -> Result<Exit, StartError> {
+    let (events, happened) = channel();
+    // First of all: a signal that comes while the component compiles must not be lost, nor kill half a start.
+    watch_signals(events.clone())?;
+    let host = Host::start(options, events)?;
+    Ok(host.watch(&happened))
+}
+
+/// What the main thread waits for.
+enum Occurrence {
+    Signal,
+    Tenant(Event),
+}
+
+struct Host {
+    tenant: Tenant,
+    /// Copies of the program that have not ended; none for a handler.
+    copies: usize,
+    workers: Vec<Worker>,
+    /// Ticks as long as the workers run.
+    _ticker: Ticker,
+}
+
+impl Host {
+    fn start(options: Options, events: Sender<Occurrence>) -> Result<Self, StartError> {
+        let Options { component: path, tenant: mut config, listen, workers, cache } = options;
+        let bytes = fs::read(&path).map_err(|error| StartError::Read { path: path.clone(), error })?;
+        let scan = scan(&bytes, FLATTENED_INSTANCES_MAX)
+            .map_err(|error| StartError::Scan { path: path.clone(), error })?;
+        let role = Role::choose(&scan, &config).map_err(StartError::Options)?;
+        let room = Room::measure(&mut config, role, workers)?;
+
+        let memory = if role == Role::IsolatedHandler {
+            config.limits.fresh_memory_bytes_max
+        } else {
+            config.limits.fresh_memory_bytes_max.max(config.limits.shared_memory_bytes_max)
+        };
+        let engine = EngineOptions::new(&config.limits, scan.fibers, room.instances as u32, memory);
+        let cache = cache.and_then(|path| {
+            let opened = Cache::open(&path);
+            opened.inspect_err(|error| warn!("running without the compile cache: {error}")).ok()
+        });
+        let started = Instant::now();
+        let loaded = Loaded::load(&bytes, &scan, &engine, cache.as_ref())
+            .map_err(|error| StartError::Load { path: path.clone(), error })?;
+        info!("engine: concurrency {}", if scan.fibers { "on" } else { "off" });
+        info!("loaded as {role:?} in {:?}", started.elapsed());
+
+        // Before there are threads that would have to be taken down again.
+        let socket = match role.is_handler() {
+            true => Some(bind(listen)?),
+            false => None,
+        };
+        let ticker = Ticker::start(loaded.engine.clone())?;
+        let workers = start_workers(workers, &ticker)?;
+        let handles: Vec<Handle> = workers.iter().map(Worker::handle).collect();
+        let copies = match config.instances {
+            _ if role.is_handler() => 0,
+            Instances::One => 1,
+            Instances::PerWorker => handles.len(),
+        };
+        let context = Arc::new(context(config, role, copies, &room)?);
+        let tenant = Tenant::new(Sandbox { context, loaded }, handles, forward(events)?);
+        match socket {
+            Some(socket) => announce(tenant.serve(role, &socket)?),
+            None => tenant.run(role, copies)?,
+        }
+        Ok(Self { tenant, copies, workers, _ticker: ticker })
+    }
+
+    /// Waits for the end.
+    fn watch(mut self, happened: &Receiver<Occurrence>) -> Exit {
+        let mut draining: Option<Instant> = None;
+        let exit = loop {
+            let occurrence = match draining {
+                None => happened.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(until) => happened.recv_timeout(until.saturating_duration_since(Instant::now())),
+            };
+            match occurrence {
+                Ok(Occurrence::Signal) if draining.is_some() => {
+                    eprintln!("second signal: cutting off what is left");
+                    break Exit::CutOff;
+                }
+                Ok(Occurrence::Signal) => {
+                    let context = self.tenant.context();
+                    let drain_max = context.limits.drain_max;
+                    eprintln!(
+                        "shutting down: {} coroutines have {drain_max:?} to finish; signal again to end now",
+                        context.coroutines.used()
+                    );
+                    draining = Instant::now().checked_add(drain_max);
+                    self.tenant.drain();
+                }
+                Ok(Occurrence::Tenant(event)) => {
+                    if let Some(exit) = self.happened(event, draining.is_some()) {
+                        break exit;
+                    }
+                }
+                Err(_) => {
+                    let left = self.tenant.context().coroutines.used();
+                    eprintln!("the drain's deadline has passed: cutting off {left} coroutines");
+                    break Exit::CutOff;
+                }
+            }
+        };
+        self.end(exit)
+    }
+
+    fn happened(&mut self, event: Event, draining: bool) -> Option<Exit> {
+        match event {
+            Event::Ended(Ended::Exit(code)) => Some(Exit::of_guest(code)),
+            Event::Ended(Ended::Trapped(_)) => Some(Exit::Guest(1)),
+            // Its accept was told that the host is ending: an error of the program's own making, or none.
+            Event::Ended(Ended::Returned(_)) if draining => None,
+            Event::Ended(Ended::Returned(Err(()))) => Some(Exit::Guest(1)),
+            Event::Ended(Ended::Returned(Ok(()))) => {
+                self.copies -= 1;
+                (self.copies == 0).then_some(Exit::Done)
+            }
+            Event::ListenerFailed(code) => {
+                eprintln!("cannot accept connections any more: {code:?}");
+                Some(Exit::Guest(1))
+            }
+            Event::Drained => Some(Exit::Done),
+        }
+    }
+
+    fn end(self, exit: Exit) -> Exit {
+        let context = self.tenant.context().clone();
+        if exit == Exit::CutOff {
+            context.cut_off.store(true, Ordering::Relaxed);
+        }
+        context.shutdown.begin();
+        // Tasks, and with them instances and connections, are dropped on their own threads.
+        self.workers.iter().for_each(Worker::stop);
+        for worker in self.workers {
+            if worker.join().is_err() {
+                warn!("a worker ended by a panic");
+            }
+        }
+        context.pools.close_idle();
+        context.stdout.flush();
+        context.stderr.flush();
+        log_counters(&context);
+        exit
+    }
+}
+
+/// How much of everything the configuration comes to on this machine.
+struct Room {
+    instances: usize,
+    tenant_memory_bytes: usize,
+}
+
+impl Room {
+    fn measure(config: &mut TenantConfig, role: Role, workers: usize) -> Result<Self, StartError> {
+        let machine = Machine::read();
+        let limits = &mut config.limits;
+        let fibers = limits.coroutines_max as u64;
+        let instances = match role {
+            // As many as there are coroutines: each connection has one.
+            Role::IsolatedHandler => fibers,
+            Role::SharedHandler | Role::SharedProgram | Role::PlainProgram | Role::Command => {
+                // Its own, and spawned ones as far as they fit beside all the stacks.
+                let fit = machine.spawned_instances_max(fibers);
+                fit.min(fibers).max(workers as u64 + 1)
+            }
+        };
+        let connections = limits.connections_max as u64 + limits.outbound_max as u64;
+        let listeners = workers as u64 + 1;
+        machine.check(&Needs { instances, fibers, connections, listeners, memory_bytes: 0 })?;
+        // A tenant alone on its host: the machine's memory bounds the sum.
+        let tenant_memory_bytes = (machine.memory_bytes_max as usize).max(limits.shared_memory_bytes_max);
+        Ok(Self { instances: instances as usize, tenant_memory_bytes })
+    }
+}
+
+fn context(config: TenantConfig, role: Role, copies: usize, room: &Room) -> Result<Context, StartError> {
+    let limits = config.limits;
+    let mut dirs = Vec::new();
+    for grant in config.dirs {
+        let dir = cap_std::fs::Dir::open_ambient_dir(&grant.host, cap_std::ambient_authority())
+            .map_err(|error| StartError::Folder { path: grant.host, error })?;
+        dirs.push(Folder { dir, guest_path: grant.guest, writable: !grant.read_only });
+    }
+    Ok(Context {
+        name: config.name,
+        grants: config.grants,
+        args: config.args,
+        env: config.env.into_iter().map(|variable| (variable.name, variable.value)).collect(),
+        dirs,
+        stdin: !role.is_handler(),
+        stdout: Output::start("stdout", std::io::stdout())?,
+        stderr: Output::start("stderr", std::io::stderr())?,
+        metrics: Metrics::default(),
+        connections: Quota::new(limits.connections_max as u64),
+        outbound: Quota::new(limits.outbound_max as u64),
+        coroutines: Quota::new(limits.coroutines_max as u64),
+        instances: Quota::new(room.instances as u64),
+        memory: Quota::new(room.tenant_memory_bytes as u64),
+        pools: Pools::new(&limits),
+        resolver: Arc::new(Resolver::new()),
+        listeners: (copies > 1).then(SharedListeners::default),
+        shutdown: Arc::new(Shutdown::default()),
+        spawner: OnceLock::new(),
+        announce,
+        freeze_told: AtomicBool::new(false),
+        cut_off: AtomicBool::new(false),
+        limits,
+    })
+}
+
+fn start_workers(count: usize, ticker: &Ticker) -> std::io::Result<Vec<Worker>> {
+    let config = |index| WorkerConfig {
+        name: format!("worker-{index}"),
+        hooks: Some(Box::new(ticker.hooks())),
+        ..WorkerConfig::default()
+    };
+    (0..count).map(|index| Worker::start(config(index))).collect()
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    ListenOptions::default().listen(address).map_err(|error| StartError::Bind { address, error })
+}
+
+/// Told on stderr whatever the log level: scripts wait for this line.
+fn announce(address: SocketAddr) {
+    eprintln!("listening on {address}");
+}
+
+fn watch_signals(events: Sender<Occurrence>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for _ in &mut signals {
+            if events.send(Occurrence::Signal).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// A sender of tenant events that ends in `events`.
+fn forward(events: Sender<Occurrence>) -> std::io::Result<Sender<Event>> {
+    let (sender, receiver) = channel();
+    thread::Builder::new().name("events".into()).spawn(move || {
+        for event in receiver {
+            if events.send(Occurrence::Tenant(event)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(sender)
+}
+
+fn log_counters(context: &Context) {
+    let pools = context.pools.stats();
+    let counters = context.metrics.snapshot();
+    let counters: String = counters.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+    debug!(
+        "counters:{counters} connections_peak={} coroutines_peak={} memory_peak={} pool_opened={} pool_reused={}",
+        context.connections.peak(),
+        context.coroutines.peak(),
+        context.memory.peak(),
+        pools.opened,
+        pools.reused,
+    );
+}
+
+/// Instances of a component, nested ones counted: what it may make of itself before it is compiled.
+const FLATTENED_INSTANCES_MAX: u64 = 256;

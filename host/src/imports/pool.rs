@@ -1,0 +1,135 @@
+//! conet:net/pool and its twin.
+
+use std::time::Duration;
+
+use wasmtime::component::{Accessor, HasSelf, Resource};
+
+use super::{
+    View, egress,
+    error::deadline,
+    fault,
+    tcp::Connection,
+    view::noting_wait,
+};
+use crate::{
+    bindings::{
+        fibers,
+        net::{
+            pool::{Host, HostPool, PoolOptions, PoolStats},
+            types::{ErrorCode, Target},
+        },
+    },
+    pool::{self, GetError, Pool, Pooled},
+};
+
+/// The host's side of a `pool`.
+pub struct PoolHandle {
+    pool: Pool,
+    target: pool::Target,
+}
+
+impl View {
+    fn begin_get(
+        &mut self,
+        pool: &Resource<PoolHandle>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<impl Future<Output = Result<Pooled, ErrorCode>> + Send + use<>> {
+        fault::point("pool.get");
+        let PoolHandle { pool, target } = self.table.get(pool)?;
+        let (pool, target, context) = (pool.clone(), target.clone(), self.context.clone());
+        Ok(async move {
+            let connect = async || egress::connect(&context, target).await;
+            pool.get(deadline(timeout), connect).await.map_err(|error| match error {
+                GetError::TimedOut => ErrorCode::TimedOut,
+                GetError::Connect(code) => code,
+            })
+        })
+    }
+
+    fn end_get(
+        &mut self,
+        (pooled, waited): (Result<Pooled, ErrorCode>, bool),
+    ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
+        self.blocked(waited, pooled.is_ok());
+        match pooled {
+            Ok(pooled) => Ok(Ok(self.table.push(Connection::pooled(pooled, self.fate.clone()))?)),
+            Err(code) => Ok(Err(code)),
+        }
+    }
+}
+
+impl Host for View {}
+
+impl HostPool for View {
+    fn open(
+        &mut self,
+        target: Target,
+        options: Option<PoolOptions>,
+    ) -> wasmtime::Result<Result<Resource<PoolHandle>, ErrorCode>> {
+        fault::point("pool.open");
+        let target = pool::Target::from(target);
+        if let Err(code) = egress::allow(&self.context, &target) {
+            return Ok(Err(code));
+        }
+        if options.as_ref().is_some_and(|options| options.max_open == 0) {
+            return Ok(Err(ErrorCode::InvalidArgument));
+        }
+        match self.context.pools.open(target.clone(), options.map(Into::into)) {
+            Ok(pool) => Ok(Ok(self.table.push(PoolHandle { pool, target })?)),
+            Err(pool::TooManyPools) => Ok(Err(ErrorCode::LimitExceeded)),
+        }
+    }
+
+    async fn get(
+        &mut self,
+        pool: Resource<PoolHandle>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
+        let pooled = noting_wait(self.begin_get(&pool, timeout)?).await;
+        self.end_get(pooled)
+    }
+
+    fn stats(&mut self, pool: Resource<PoolHandle>) -> wasmtime::Result<PoolStats> {
+        fault::point("pool.stats");
+        let stats = self.table.get(&pool)?.pool.stats();
+        Ok(PoolStats {
+            opened: stats.opened,
+            reused: stats.reused,
+            discarded: stats.discarded_total(),
+            waited: stats.waited,
+            open: u32::try_from(stats.open).unwrap_or(u32::MAX),
+            idle: u32::try_from(stats.idle).unwrap_or(u32::MAX),
+        })
+    }
+
+    fn drop(&mut self, pool: Resource<PoolHandle>) -> wasmtime::Result<()> {
+        self.table.delete(pool)?;
+        Ok(())
+    }
+}
+
+impl fibers::pool::Host for View {}
+
+impl<T: Send + 'static> fibers::pool::HostWithStore<T> for HasSelf<View> {
+    async fn get(
+        accessor: &Accessor<T, Self>,
+        pool: Resource<PoolHandle>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
+        let get = accessor.with(|mut a| a.get().begin_get(&pool, timeout))?;
+        let pooled = noting_wait(get).await;
+        accessor.with(|mut a| a.get().end_get(pooled))
+    }
+}
+
+impl From<PoolOptions> for pool::PoolOptions {
+    fn from(options: PoolOptions) -> Self {
+        Self {
+            open_max: options.max_open as usize,
+            idle_max: options.max_idle as usize,
+            idle_age_max: Duration::from_nanos(options.idle_age),
+            age_max: Duration::from_nanos(options.max_age),
+            connect_max: Duration::from_nanos(options.connect_timeout),
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! conet:net/tcp and its twins: listeners and connections.
+
+use std::{
+    future::Future,
+    io,
+    net::{Shutdown, SocketAddr},
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::Instant,
+};
+
+use conet_rt::{
+    net::{ListenOptions, TcpListener, TcpStream},
+    time,
+};
+use wasmtime::component::{Accessor, HasSelf, Resource};
+
+use super::{
+    View,
+    accept::accept,
+    egress,
+    error::{code, deadline},
+    fault,
+    view::{Fate, noting_wait},
+};
+use crate::{
+    bindings::{
+        fibers,
+        net::{
+            tcp::{Host, HostConnection, HostListener, ShutdownType},
+            types::{ErrorCode, IpSocketAddress, Target},
+        },
+    },
+    pool::Pooled,
+    quota::Permit,
+};
+
+/// The host's side of a `listener`.
+pub struct Listener {
+    /// Shared with the accept that is under way.
+    socket: Arc<TcpListener>,
+    address: SocketAddr,
+}
+
+/// The host's side of a `connection`.
+pub struct Connection {
+    socket: Socket,
+    fate: Arc<Fate>,
+}
+
+/// A connection's socket, and what goes back where it came from when it ends.
+enum Socket {
+    /// Accepted or connected; the permit is of its kind.
+    Own(TcpStream, Permit),
+    /// Lent by a pool: returns to it.
+    Pooled(Pooled),
+    /// The guest has closed it.
+    Closed,
+}
+
+/// A connection on its way to a coroutine elsewhere, bound to no worker.
+pub struct Parcel(OwnedFd, Permit);
+
+impl Connection {
+    /// A connection the host has accepted or opened for the instance behind `fate`.
+    pub fn new(stream: TcpStream, permit: Permit, fate: Arc<Fate>) -> Self {
+        Self { socket: Socket::Own(stream, permit), fate }
+    }
+
+    /// A connection lent by a pool.
+    pub fn pooled(pooled: Pooled, fate: Arc<Fate>) -> Self {
+        Self { socket: Socket::Pooled(pooled), fate }
+    }
+
+    /// Takes it off this worker. One from a pool no longer returns there, and counts as the tenant's until it ends.
+    pub fn pack(mut self) -> Result<Parcel, ErrorCode> {
+        match std::mem::replace(&mut self.socket, Socket::Closed) {
+            Socket::Own(stream, permit) => {
+                Ok(Parcel(stream.into_fd().map_err(|e| code(&e))?, permit))
+            }
+            Socket::Pooled(_) => Err(ErrorCode::Unsupported),
+            Socket::Closed => Err(ErrorCode::Closed),
+        }
+    }
+
+    fn stream(&self) -> Result<&TcpStream, ErrorCode> {
+        match &self.socket {
+            Socket::Own(stream, _) => Ok(stream),
+            Socket::Pooled(pooled) => Ok(pooled.stream()),
+            Socket::Closed => Err(ErrorCode::Closed),
+        }
+    }
+
+    fn close(&mut self) {
+        match std::mem::replace(&mut self.socket, Socket::Closed) {
+            Socket::Own(stream, _permit) => stream.close(),
+            Socket::Pooled(pooled) => pooled.discard(),
+            Socket::Closed => {}
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.fate.cut_off() {
+            return;
+        }
+        // Cut off means reset: the peer can tell a cut-off answer from a finished one.
+        match std::mem::replace(&mut self.socket, Socket::Closed) {
+            Socket::Own(stream, _permit) => stream.reset(),
+            Socket::Pooled(pooled) => pooled.reset(),
+            Socket::Closed => {}
+        }
+    }
+}
+
+impl Parcel {
+    /// Registers it with the current worker, for the instance behind `fate`.
+    pub fn unpack(self, fate: Arc<Fate>) -> io::Result<Connection> {
+        Ok(Connection::new(TcpStream::from_fd(self.0)?, self.1, fate))
+    }
+}
+
+/// What a finished accept hands to its second half.
+type Accepted = Result<(TcpStream, SocketAddr, Permit), ErrorCode>;
+
+// The first and second halves of the blocking calls, shared by the plain functions and their twins.
+impl View {
+    fn begin_accept(
+        &mut self,
+        listener: &Resource<Listener>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<impl Future<Output = Accepted> + Send + use<>> {
+        fault::point("tcp.accept");
+        let socket = self.table.get(listener)?.socket.clone();
+        let context = self.context.clone();
+        Ok(async move { within(deadline(timeout), accept(&context, &socket)).await })
+    }
+
+    fn end_accept(
+        &mut self,
+        (accepted, waited): (Accepted, bool),
+    ) -> wasmtime::Result<Result<(Resource<Connection>, IpSocketAddress), ErrorCode>> {
+        self.blocked(waited, accepted.is_ok());
+        let (stream, peer, permit) = match accepted {
+            Ok(accepted) => accepted,
+            Err(code) => return Ok(Err(code)),
+        };
+        let connection = Connection::new(stream, permit, self.fate.clone());
+        Ok(Ok((self.table.push(connection)?, peer.into())))
+    }
+
+    fn begin_connect(
+        &mut self,
+        target: Target,
+        timeout: Option<u64>,
+    ) -> impl Future<Output = Result<(TcpStream, Permit), ErrorCode>> + Send + use<> {
+        fault::point("tcp.connect");
+        let context = self.context.clone();
+        async move {
+            let deadline = deadline(timeout).unwrap_or(time::after(context.limits.connect_max));
+            within(Some(deadline), egress::connect(&context, target.into())).await
+        }
+    }
+
+    fn end_connect(
+        &mut self,
+        (connected, waited): (Result<(TcpStream, Permit), ErrorCode>, bool),
+    ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
+        self.blocked(waited, connected.is_ok());
+        match connected {
+            Ok((stream, permit)) => {
+                let connection = Connection::new(stream, permit, self.fate.clone());
+                Ok(Ok(self.table.push(connection)?))
+            }
+            Err(code) => Ok(Err(code)),
+        }
+    }
+
+    fn begin_recv(
+        &mut self,
+        connection: &Resource<Connection>,
+        max: u32,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<impl Future<Output = Result<Vec<u8>, ErrorCode>> + Send + use<>> {
+        fault::point("tcp.recv");
+        let recv = match self.table.get(connection)?.stream() {
+            _ if max == 0 => Err(ErrorCode::InvalidArgument),
+            Ok(stream) => Ok(stream.recv((max as usize).min(CHUNK_BYTES_MAX))),
+            Err(code) => Err(code),
+        };
+        Ok(async move {
+            let received = within_io(deadline(timeout), recv?).await?;
+            Ok(received.to_vec())
+        })
+    }
+
+    fn end_recv(&mut self, (received, waited): (Result<Vec<u8>, ErrorCode>, bool)) -> Result<Vec<u8>, ErrorCode> {
+        let bytes = received.as_ref().map_or(0, Vec::len);
+        self.blocked(waited, bytes > 0);
+        self.context.metrics.bytes_in.add(bytes as u64);
+        received
+    }
+
+    fn begin_send(
+        &mut self,
+        connection: &Resource<Connection>,
+        mut data: Vec<u8>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<impl Future<Output = Result<u32, ErrorCode>> + Send + use<>> {
+        fault::point("tcp.send");
+        data.truncate(CHUNK_BYTES_MAX);
+        let send = self.table.get(connection)?.stream().map(|stream| stream.send(data));
+        Ok(async move { Ok(within_io(deadline(timeout), send?).await? as u32) })
+    }
+
+    fn end_send(&mut self, (sent, waited): (Result<u32, ErrorCode>, bool)) -> Result<u32, ErrorCode> {
+        let bytes = *sent.as_ref().unwrap_or(&0);
+        self.blocked(waited, bytes > 0);
+        self.context.metrics.bytes_out.add(bytes.into());
+        sent
+    }
+}
+
+impl Host for View {}
+
+impl HostListener for View {
+    fn bind(&mut self, address: IpSocketAddress) -> wasmtime::Result<Result<Resource<Listener>, ErrorCode>> {
+        fault::point("tcp.bind");
+        let address = SocketAddr::from(address);
+        match self.listen(address) {
+            Ok(listener) => Ok(Ok(self.table.push(listener)?)),
+            Err(code) => {
+                tracing::warn!(tenant = %self.context.name, %address, error = ?code, "cannot listen");
+                Ok(Err(code))
+            }
+        }
+    }
+
+    async fn accept(
+        &mut self,
+        listener: Resource<Listener>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<(Resource<Connection>, IpSocketAddress), ErrorCode>> {
+        let accepted = noting_wait(self.begin_accept(&listener, timeout)?).await;
+        self.end_accept(accepted)
+    }
+
+    fn local_address(&mut self, listener: Resource<Listener>) -> wasmtime::Result<Result<IpSocketAddress, ErrorCode>> {
+        Ok(Ok(self.table.get(&listener)?.address.into()))
+    }
+
+    fn drop(&mut self, listener: Resource<Listener>) -> wasmtime::Result<()> {
+        self.table.delete(listener)?;
+        Ok(())
+    }
+}
+
+impl HostConnection for View {
+    async fn connect(
+        &mut self,
+        target: Target,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
+        let connected = noting_wait(self.begin_connect(target, timeout)).await;
+        self.end_connect(connected)
+    }
+
+    async fn recv(
+        &mut self,
+        connection: Resource<Connection>,
+        max: u32,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<Vec<u8>, ErrorCode>> {
+        let received = noting_wait(self.begin_recv(&connection, max, timeout)?).await;
+        Ok(self.end_recv(received))
+    }
+
+    async fn send(
+        &mut self,
+        connection: Resource<Connection>,
+        data: Vec<u8>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<u32, ErrorCode>> {
+        let sent = noting_wait(self.begin_send(&connection, data, timeout)?).await;
+        Ok(self.end_send(sent))
+    }
+
+    fn shutdown(
+        &mut self,
+        connection: Resource<Connection>,
+        how: ShutdownType,
+    ) -> wasmtime::Result<Result<(), ErrorCode>> {
+        fault::point("tcp.shutdown");
+        let how = match how {
+            ShutdownType::Receive => Shutdown::Read,
+            ShutdownType::Send => Shutdown::Write,
+            ShutdownType::Both => Shutdown::Both,
+        };
+        self.with_stream(&connection, |stream| stream.shutdown(how))
+    }
+
+    fn close(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
+        fault::point("tcp.close");
+        self.table.get_mut(&connection)?.close();
+        Ok(())
+    }
+
+    fn peer_address(&mut self, connection: Resource<Connection>) -> wasmtime::Result<Result<IpSocketAddress, ErrorCode>> {
+        fault::point("tcp.peer-address");
+        self.with_stream(&connection, |stream| stream.peer_addr().map(Into::into))
+    }
+
+    fn local_address(&mut self, connection: Resource<Connection>) -> wasmtime::Result<Result<IpSocketAddress, ErrorCode>> {
+        fault::point("tcp.local-address");
+        self.with_stream(&connection, |stream| stream.local_addr().map(Into::into))
+    }
+
+    fn set_nodelay(&mut self, connection: Resource<Connection>, enabled: bool) -> wasmtime::Result<Result<(), ErrorCode>> {
+        fault::point("tcp.set-nodelay");
+        self.with_stream(&connection, |stream| stream.set_nodelay(enabled))
+    }
+
+    fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
+        self.table.delete(connection)?;
+        Ok(())
+    }
+}
+
+impl fibers::tcp::Host for View {}
+
+impl<T: Send + 'static> fibers::tcp::HostWithStore<T> for HasSelf<View> {
+    async fn accept(
+        accessor: &Accessor<T, Self>,
+        listener: Resource<Listener>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<(Resource<Connection>, IpSocketAddress), ErrorCode>> {
+        let accept = accessor.with(|mut a| a.get().begin_accept(&listener, timeout))?;
+        let accepted = noting_wait(accept).await;
+        accessor.with(|mut a| a.get().end_accept(accepted))
+    }
+
+    async fn connect(
+        accessor: &Accessor<T, Self>,
+        target: Target,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
+        let connect = accessor.with(|mut a| a.get().begin_connect(target, timeout));
+        let connected = noting_wait(connect).await;
+        accessor.with(|mut a| a.get().end_connect(connected))
+    }
+
+    async fn recv(
+        accessor: &Accessor<T, Self>,
+        connection: Resource<Connection>,
+        max: u32,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<Vec<u8>, ErrorCode>> {
+        let recv = accessor.with(|mut a| a.get().begin_recv(&connection, max, timeout))?;
+        let received = noting_wait(recv).await;
+        Ok(accessor.with(|mut a| a.get().end_recv(received)))
+    }
+
+    async fn send(
+        accessor: &Accessor<T, Self>,
+        connection: Resource<Connection>,
+        data: Vec<u8>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<u32, ErrorCode>> {
+        let send = accessor.with(|mut a| a.get().begin_send(&connection, data, timeout))?;
+        let sent = noting_wait(send).await;
+        Ok(accessor.with(|mut a| a.get().end_send(sent)))
+    }
+}
+
+impl View {
+    fn with_stream<R>(
+        &mut self,
+        connection: &Resource<Connection>,
+        use_stream: impl FnOnce(&TcpStream) -> io::Result<R>,
+    ) -> wasmtime::Result<Result<R, ErrorCode>> {
+        let stream = self.table.get(connection)?.stream();
+        Ok(stream.and_then(|stream| use_stream(stream).map_err(|e| code(&e))))
+    }
+
+    fn listen(&mut self, address: SocketAddr) -> Result<Listener, ErrorCode> {
+        let context = self.context.clone();
+        if context.shutdown.begun() {
+            return Err(ErrorCode::ShuttingDown);
+        }
+        context.grants.allows_listen(address).map_err(|denied| egress::refuse(&context, &denied))?;
+        let bind = || ListenOptions::default().listen(address).map(OwnedFd::from);
+        let (socket, first) = match &context.listeners {
+            None => bind().map(|socket| (socket, true)),
+            Some(shared) => {
+                let nth = self.binds.entry(address).or_default();
+                *nth += 1;
+                shared.get_or_bind(address, *nth, bind)
+            }
+        }
+        .map_err(|e| code(&e))?;
+        let socket = TcpListener::from_std(socket.into()).map_err(|e| code(&e))?;
+        let address = socket.local_addr().map_err(|e| code(&e))?;
+        if first {
+            (context.announce)(address);
+        }
+        Ok(Listener { socket: Arc::new(socket), address })
+    }
+}
+
+/// `future`'s output, or `timed-out`.
+pub(crate) async fn within<T>(
+    deadline: Option<Instant>,
+    future: impl Future<Output = Result<T, ErrorCode>>,
+) -> Result<T, ErrorCode> {
+    time::timeout_at(deadline, future).await.unwrap_or(Err(ErrorCode::TimedOut))
+}
+
+async fn within_io<T>(
+    deadline: Option<Instant>,
+    op: impl Future<Output = io::Result<T>>,
+) -> Result<T, ErrorCode> {
+    match time::timeout_at(deadline, op).await {
+        Ok(result) => result.map_err(|e| code(&e)),
+        Err(_) => Err(ErrorCode::TimedOut),
+    }
+}
+
+/// Bytes of one recv or send, whatever the guest asks for.
+const CHUNK_BYTES_MAX: usize = 64 << 10;

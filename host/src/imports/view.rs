@@ -1,0 +1,143 @@
+//! What imports see of the store they are called from.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use wasmtime::component::{ResourceTable, TypedFunc};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::{Context, wasi};
+
+/// The part of a store's data that imports work on.
+pub struct View {
+    /// What the tenant's instances share.
+    pub context: Arc<Context>,
+    /// The host's side of the guest's handles.
+    pub table: ResourceTable,
+    /// The calling coroutine's id; in a shared instance, that of its first one.
+    pub id: u64,
+    /// How the instance ends, which its connections look at when they drop.
+    pub fate: Arc<Fate>,
+    /// Blocking points passed by any coroutine of this store: CPU between two of them is bounded.
+    pub blocking_points: u64,
+    /// In a shared instance, how its coroutines are started.
+    pub fibers: Option<Fibers>,
+    /// How often this instance has bound each address.
+    pub binds: HashMap<SocketAddr, usize>,
+    /// Made on the first call that needs it: most handlers never do.
+    wasi: Option<WasiCtx>,
+}
+
+/// Store data that has a view in it.
+pub trait HasView: Send + 'static {
+    /// The view.
+    fn view(&mut self) -> &mut View;
+}
+
+/// Starting coroutines in a shared instance.
+pub struct Fibers {
+    /// The guest's `coroutine-entry.start`.
+    pub start: TypedFunc<(u32,), ()>,
+    /// Counts the coroutines of this instance.
+    pub live: LiveCount,
+}
+
+/// How many coroutines of an instance have not ended.
+#[derive(Debug, Default, Clone)]
+pub struct LiveCount(Arc<AtomicUsize>);
+
+/// One coroutine, counted while this lives.
+#[derive(Debug)]
+pub struct Live(LiveCount);
+
+impl LiveCount {
+    /// Counts a coroutine.
+    pub fn enter(&self) -> Live {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Live(self.clone())
+    }
+
+    /// The count.
+    pub fn value(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How an instance ends: its connections close with FIN after a normal end, with RST if they are cut off.
+pub struct Fate {
+    trapped: AtomicBool,
+    context: Arc<Context>,
+}
+
+impl Fate {
+    fn new(context: Arc<Context>) -> Arc<Self> {
+        Arc::new(Self { trapped: AtomicBool::new(false), context })
+    }
+
+    /// The instance has trapped.
+    pub fn trap(&self) {
+        self.trapped.store(true, Ordering::Relaxed);
+    }
+
+    /// Has the instance trapped, or the drain's deadline passed?
+    pub fn cut_off(&self) -> bool {
+        self.trapped.load(Ordering::Relaxed) || self.context.cut_off.load(Ordering::Relaxed)
+    }
+}
+
+impl View {
+    /// A view with nothing in it, for an instance of the tenant; `handles_max` bounds its resource table.
+    pub fn new(context: Arc<Context>, id: u64, handles_max: usize) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(handles_max);
+        Self {
+            fate: Fate::new(context.clone()),
+            context,
+            table,
+            id,
+            blocking_points: 0,
+            fibers: None,
+            binds: HashMap::new(),
+            wasi: None,
+        }
+    }
+
+    /// Notes the end of a blocking call. One that neither waited nor moved anything is no blocking point: a guest
+    /// that spins on the end of a stream spends its CPU budget.
+    pub(crate) fn blocked(&mut self, waited: bool, moved: bool) {
+        self.blocking_points += u64::from(waited || moved);
+    }
+}
+
+impl WasiView for View {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let ctx = self.wasi.get_or_insert_with(|| wasi::context(&self.context));
+        WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+impl crate::bindings::net::types::Host for View {}
+
+/// `future`'s output, and whether it had to wait.
+pub(crate) async fn noting_wait<F: Future>(future: F) -> (F::Output, bool) {
+    let mut future = std::pin::pin!(future);
+    let mut polls = 0u32;
+    let output = std::future::poll_fn(|cx| {
+        polls = polls.saturating_add(1);
+        future.as_mut().poll(cx)
+    })
+    .await;
+    (output, polls > 1)
+}

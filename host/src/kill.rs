@@ -1,0 +1,17 @@
+//! Why the host itself ended a coroutine or an instance: the trap's cause, as the log and the counters tell it.
+
+use std::time::Duration;
+
+/// A trap that conet raised, not wasmtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Kill {
+    /// The guest computed for too long without waiting for anything.
+    #[error("used its CPU budget of {budget:?} without waiting for anything; --cpu-max raises it, conet::yield_now() renews it")]
+    CpuBudget {
+        /// The budget.
+        budget: Duration,
+    },
+    /// A coroutine of a shared instance ran off its shadow stack.
+    #[error("stack overflow: a coroutine used up its stack; #[conet::main(stack = BYTES)] gives more")]
+    ShadowStack,
+}

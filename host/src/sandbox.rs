@@ -1,0 +1,15 @@
+//! A component in its sandbox: the Engine, compiled code, stores with their limits, coroutines. Knows no TOML and
+//! restarts nothing.
+
+pub mod cache;
+pub mod component;
+pub mod coroutine;
+pub mod engine;
+pub mod limiter;
+pub mod scan;
+pub mod shared;
+pub mod slice;
+pub mod stack_check;
+pub mod store;
+pub mod ticker;
+pub mod trap;

@@ -1,0 +1,137 @@
+//! From a component's bytes to something instances can be made of: look, instrument, compile or load, link.
+//!
+//! The one file of the host with unsafe code: it loads compiled code that conet itself wrote.
+
+#![allow(unsafe_code, reason = "loading compiled code is unsafe by nature; argued below")]
+
+use std::sync::Arc;
+
+use wasmtime::{
+    Engine,
+    component::{Component, ComponentExportIndex, InstancePre, Linker},
+};
+
+use super::{
+    cache::{Cache, CacheKey},
+    engine::EngineOptions,
+    scan::Scan,
+    stack_check::{self, StackCheckError},
+    store::State,
+};
+use crate::imports;
+
+/// A component that is compiled and linked.
+#[derive(Clone)]
+pub struct Loaded {
+    /// What made it, and runs it.
+    pub engine: Engine,
+    /// Makes instances.
+    pub pre: InstancePre<State>,
+    /// Its entries.
+    pub entries: Arc<Entries>,
+}
+
+/// Where to enter a component; none for what it does not export.
+pub struct Entries {
+    /// conet:net/program-entry.run
+    pub run: Option<ComponentExportIndex>,
+    /// conet:net/handler-entry.handle
+    pub handle: Option<ComponentExportIndex>,
+    /// conet:net/coroutine-entry.start
+    pub start: Option<ComponentExportIndex>,
+    /// conet:fibers/program-entry.run
+    pub fiber_run: Option<ComponentExportIndex>,
+    /// conet:fibers/handler-entry.handle
+    pub fiber_handle: Option<ComponentExportIndex>,
+    /// conet:fibers/coroutine-entry.start
+    pub fiber_start: Option<ComponentExportIndex>,
+    /// wasi:cli/run.run
+    pub command: Option<ComponentExportIndex>,
+}
+
+/// Why a component is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It does not have the shape that the SDK gives it.
+    #[error("{0}")]
+    StackCheck(#[from] StackCheckError),
+    /// The pool or the compiler cannot be set up as configured.
+    #[error("cannot make the engine: {0:#}")]
+    Engine(wasmtime::Error),
+    /// Not valid, or needs what is switched off.
+    #[error("cannot compile the component: {0:#}")]
+    Compile(wasmtime::Error),
+    /// It needs something conet does not provide.
+    #[error("cannot link the component: {0:#}")]
+    Link(wasmtime::Error),
+    /// It needs more memory, tables or core instances than the limits allow.
+    #[error("the component does not fit its limits: {0:#}")]
+    Limits(wasmtime::Error),
+}
+
+impl Loaded {
+    /// Compiles `bytes`, or loads what an earlier run compiled, and links it.
+    pub fn load(
+        bytes: &[u8],
+        scan: &Scan,
+        options: &EngineOptions,
+        cache: Option<&Cache>,
+    ) -> Result<Self, LoadError> {
+        let engine = options.build().map_err(LoadError::Engine)?;
+        let component = compiled(&engine, bytes, options, cache)?;
+        let mut linker = Linker::new(&engine);
+        imports::add_to_linker(&mut linker, options.fibers).map_err(LoadError::Link)?;
+        let pre = linker.instantiate_pre(&component).map_err(LoadError::Link)?;
+        let entries = Arc::new(Entries::find(&component, scan));
+        Ok(Self { engine, pre, entries })
+    }
+}
+
+impl Entries {
+    fn find(component: &Component, scan: &Scan) -> Self {
+        let find = |interface: &str, function: &str| {
+            let instance = component.get_export_index(None, scan.export(interface)?)?;
+            component.get_export_index(Some(&instance), function)
+        };
+        Self {
+            run: find("conet:net/program-entry", "run"),
+            handle: find("conet:net/handler-entry", "handle"),
+            start: find("conet:net/coroutine-entry", "start"),
+            fiber_run: find("conet:fibers/program-entry", "run"),
+            fiber_handle: find("conet:fibers/handler-entry", "handle"),
+            fiber_start: find("conet:fibers/coroutine-entry", "start"),
+            command: find("wasi:cli/run", "run"),
+        }
+    }
+}
+
+fn compiled(
+    engine: &Engine,
+    bytes: &[u8],
+    options: &EngineOptions,
+    cache: Option<&Cache>,
+) -> Result<Component, LoadError> {
+    let key = CacheKey::new(bytes, VERSIONS, &options.fingerprint());
+    if let Some(component) = cache.and_then(|cache| cache.load(&key)).and_then(|code| deserialize(engine, &code)) {
+        return Ok(component);
+    }
+    let instrumented = stack_check::instrument(bytes)?;
+    let code = engine.precompile_component(&instrumented).map_err(LoadError::Compile)?;
+    if let Some(cache) = cache {
+        cache.store(&key, &code);
+    }
+    deserialize(engine, &code)
+        .ok_or_else(|| LoadError::Compile(wasmtime::format_err!("the compiler's own output does not load")))
+}
+
+/// Loads compiled code; none if this Engine cannot use it, so that it is compiled anew.
+fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
+    // SAFETY: `code` is what `Engine::precompile_component` returned: in this process just now, or in an earlier one
+    // whose cache entry `Cache::load` gives out only if its MAC, made with a key that none but this user can read,
+    // covers these bytes and the key they are asked for by. wasmtime itself checks its version and configuration.
+    let loaded = unsafe { Component::deserialize(engine, code) };
+    loaded.inspect_err(|error| tracing::warn!(%error, "compiled code does not fit this engine")).ok()
+}
+
+/// What compiled code depends on besides the component and the Engine's options.
+const VERSIONS: &str = concat!("conet ", env!("CARGO_PKG_VERSION"), " stack-check 1");

@@ -1,0 +1,133 @@
+//! A coroutine with an instance of its own: a connection of a plain handler, a spawned function, a plain program.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+
+use conet_rt::net::TcpStream;
+use wasmtime::{
+    Store,
+    component::{ComponentNamedList, ComponentExportIndex, Instance, Lift, Lower, Resource},
+};
+
+use super::{component::Loaded, slice, store::{Occupancy, State, store}, trap::Ended};
+use crate::{
+    ids,
+    imports::{Context, context::SpawnRequest, tcp::Connection},
+    quota::Permit,
+};
+
+/// A tenant's component, ready to be entered.
+pub struct Sandbox {
+    /// What all its instances share.
+    pub context: Arc<Context>,
+    /// The component.
+    pub loaded: Loaded,
+}
+
+impl Sandbox {
+    /// Serves one connection in a fresh instance.
+    pub async fn handle(self: Arc<Self>, stream: TcpStream, permit: Permit) -> Ended {
+        let id = ids::next();
+        let entry = self.loaded.entries.handle.expect("only components with this entry are served");
+        let ended = self.enter(id, Occupancy::One, async |mut store, instance| {
+            let connection = Connection::new(stream, permit, store.data().view.fate.clone());
+            let connection = store.data_mut().view.table.push(connection)?;
+            let (result,) = call::<_, (Result<(), ()>,)>(&mut store, &instance, &entry, (connection,)).await?;
+            Ok(result)
+        });
+        let ended = ended.await;
+        ended.report(&self.context, id, "a connection's coroutine");
+        ended
+    }
+
+    /// Runs what `coroutine.spawn` asked for in a fresh instance.
+    pub async fn start(self: Arc<Self>, id: u64, request: SpawnRequest) -> Ended {
+        let entry = self.loaded.entries.start.expect("the spawner is set only for components with this entry");
+        let ended = self.enter(id, Occupancy::One, async |mut store, instance| {
+            let view = &mut store.data_mut().view;
+            let mut connections = Vec::new();
+            for parcel in request.connections {
+                let connection = parcel.unpack(view.fate.clone())?;
+                connections.push(view.table.push(connection)?);
+            }
+            let params = (request.entry, connections, request.bytes);
+            call::<(u32, Vec<Resource<Connection>>, Vec<u8>), ()>(&mut store, &instance, &entry, params).await?;
+            Ok(Ok(()))
+        });
+        let ended = ended.await;
+        ended.report(&self.context, id, "a spawned coroutine");
+        ended
+    }
+
+    /// Runs a program whose main coroutine is its only one in this instance: a plain one, or a wasi:cli/run.
+    pub async fn run(self: Arc<Self>, entry: ComponentExportIndex) -> Ended {
+        let id = ids::next();
+        let ended = self.enter(id, Occupancy::Many, async |mut store, instance| {
+            let (result,) = call::<(), (Result<(), ()>,)>(&mut store, &instance, &entry, ()).await?;
+            Ok(result)
+        });
+        let ended = ended.await;
+        ended.report(&self.context, id, "the program");
+        ended
+    }
+
+    /// Makes an instance and lets `body` call it; a trap, or a panic of the host, ends this coroutine alone.
+    pub(super) async fn enter(
+        &self,
+        id: u64,
+        occupancy: Occupancy,
+        body: impl AsyncFnOnce(&mut Store<State>, Instance) -> wasmtime::Result<Result<(), ()>>,
+    ) -> Ended {
+        let mut store = store(&self.loaded.engine, &self.context, occupancy, id);
+        let fate = store.data().view.fate.clone();
+        let called = Turns(Box::pin(async {
+            self.context.metrics.instances.increment();
+            let instance = self.loaded.pre.instantiate_async(&mut store).await?;
+            body(&mut store, instance).await
+        }));
+        let ended = match called.await {
+            Ok(called) => Ended::new(called),
+            Err(panic) => Ended::panicked(&self.context, &*panic),
+        };
+        if matches!(ended, Ended::Trapped(_)) {
+            fate.trap();
+        }
+        ended
+    }
+}
+
+/// Calls one of the instance's functions.
+async fn call<P, R>(
+    store: &mut Store<State>,
+    instance: &Instance,
+    entry: &ComponentExportIndex,
+    params: P,
+) -> wasmtime::Result<R>
+where
+    P: ComponentNamedList + Lower + Send + Sync + 'static,
+    R: ComponentNamedList + Lift + Send + Sync + 'static,
+{
+    let function = instance.get_typed_func::<P, R>(&mut *store, entry)?;
+    function.call_async(&mut *store, params).await
+}
+
+/// Polls a guest's call: each poll is a turn of its own, and a panic comes back as an error.
+struct Turns<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Turns<F> {
+    type Output = Result<F::Output, Box<dyn Any + Send>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        slice::begin_turn();
+        // After a panic the future is only dropped, and with it the store, which nobody else sees.
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! A look at a component's bytes before they are compiled: is it one, what does it export, is it a bomb?
+
+use wasmparser::{
+    BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
+    ComponentTypeRef, Instance, Parser, Payload,
+};
+
+const TEXT_HINT: &str =
+    ": it looks like text; COMPONENT is a compiled .wasm file, or the folder of a Cargo package";
+
+/// What a component offers and needs.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Scan {
+    /// Exports conet:net/program-entry.
+    pub program: bool,
+    /// Exports conet:net/handler-entry.
+    pub handler: bool,
+    /// Exports conet:net/coroutine-entry.
+    pub coroutine: bool,
+    /// Exports conet:fibers/program-entry.
+    pub fiber_program: bool,
+    /// Exports conet:fibers/handler-entry.
+    pub fiber_handler: bool,
+    /// Exports conet:fibers/coroutine-entry.
+    pub fiber_coroutine: bool,
+    /// Exports wasi:cli/run.
+    pub command: bool,
+    /// Imports or exports conet:fibers, so that the Engine must have concurrency on.
+    pub fibers: bool,
+    /// Names of all imports.
+    pub imports: Vec<String>,
+    /// Names of all exports.
+    pub exports: Vec<String>,
+}
+
+/// Why bytes are not a component that conet would compile.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ScanError {
+    /// Nothing in it.
+    #[error("the file is empty")]
+    Empty,
+    /// Text, or anything else that does not begin as WebAssembly does.
+    #[error("this is not WebAssembly{}", if *looks_like_text { TEXT_HINT } else { "" })]
+    NotWasm {
+        /// It is all printable.
+        looks_like_text: bool,
+    },
+    /// A module without the component around it.
+    #[error("this is a core module, not a component: build it for wasm32-wasip2")]
+    CoreModule,
+    /// It begins as a component does, and is broken.
+    #[error("the component is broken or truncated: {0}")]
+    Broken(String),
+    /// Instantiating it would make too much of it.
+    #[error("the component instantiates {found} instances when nested ones are counted, more than {max}")]
+    TooManyInstances {
+        /// As far as counted.
+        found: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// No entry that conet knows.
+    #[error(
+        "the component exports nothing that conet can run: expected conet:net/program-entry, conet:net/handler-entry \
+         or wasi:cli/run, found {found}"
+    )]
+    NoEntry {
+        /// What it does export.
+        found: String,
+    },
+}
+
+impl From<BinaryReaderError> for ScanError {
+    fn from(error: BinaryReaderError) -> Self {
+        Self::Broken(format!("{} at byte {}", error.message(), error.offset()))
+    }
+}
+
+/// Looks at `bytes`. Instances, nested ones counted, may be `instances_max`.
+pub fn scan(bytes: &[u8], instances_max: u64) -> Result<Scan, ScanError> {
+    check_start(bytes)?;
+    let mut scan = Scan::default();
+    // The component itself, then what is open inside it.
+    let mut open = vec![Level::default()];
+    let mut total = 0;
+    for payload in Parser::new(0).parse_all(bytes) {
+        let outermost = open.len() == 1;
+        let payload = payload?;
+        let level = open.last_mut().expect("the outermost level is closed by the last payload");
+        match payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                let is_component = matches!(payload, Payload::ComponentSection { .. });
+                open.push(Level { is_component, ..Level::default() });
+            }
+            Payload::End(_) => {
+                let closed = open.pop().expect("payloads end what they began");
+                match open.last_mut() {
+                    Some(parent) if closed.is_component => parent.components.push(closed.instances),
+                    Some(_) => {}
+                    None => total = closed.instances,
+                }
+            }
+            Payload::ComponentImportSection(section) if outermost => {
+                for import in section {
+                    let import = import?;
+                    level.note_component(matches!(import.ty, ComponentTypeRef::Component(_)));
+                    scan.imports.push(import.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section {
+                    let export = export?;
+                    level.note_component(export.kind == ComponentExternalKind::Component);
+                    if outermost {
+                        scan.exports.push(export.name.name.to_owned());
+                    }
+                }
+            }
+            payload => level.read(payload)?,
+        }
+        if level_total(&open) > instances_max {
+            return Err(ScanError::TooManyInstances { found: level_total(&open), max: instances_max });
+        }
+    }
+    debug_assert!(total <= instances_max, "counted while it was open");
+    scan.classify()
+}
+
+/// A component, or a module, that is being read.
+#[derive(Default)]
+struct Level {
+    is_component: bool,
+    /// Instances that one instantiation of it makes.
+    instances: u64,
+    /// The same of each component it can instantiate, by index.
+    components: Vec<u64>,
+}
+
+impl Level {
+    fn read(&mut self, payload: Payload<'_>) -> Result<(), ScanError> {
+        match payload {
+            Payload::InstanceSection(section) => {
+                for instance in section {
+                    self.instances += u64::from(matches!(instance?, Instance::Instantiate { .. }));
+                }
+            }
+            Payload::ComponentInstanceSection(section) => {
+                for instance in section {
+                    if let ComponentInstance::Instantiate { component_index, .. } = instance? {
+                        let nested = self.components.get(component_index as usize).copied();
+                        self.instances = self.instances.saturating_add(nested.unwrap_or(1).max(1));
+                    }
+                }
+            }
+            Payload::ComponentImportSection(section) => {
+                for import in section {
+                    self.note_component(matches!(import?.ty, ComponentTypeRef::Component(_)));
+                }
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section {
+                    self.note_component(is_component(&alias?));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A component that came from elsewhere counts as the heaviest one known here.
+    fn note_component(&mut self, is_component: bool) {
+        if is_component {
+            self.components.push(self.components.iter().copied().max().unwrap_or(1));
+        }
+    }
+}
+
+fn level_total(open: &[Level]) -> u64 {
+    open.iter().fold(0, |total, level| total.saturating_add(level.instances))
+}
+
+fn is_component(alias: &ComponentAlias<'_>) -> bool {
+    match alias {
+        ComponentAlias::InstanceExport { kind, .. } => *kind == ComponentExternalKind::Component,
+        ComponentAlias::Outer { kind, .. } => *kind == ComponentOuterAliasKind::Component,
+        ComponentAlias::CoreInstanceExport { .. } => false,
+    }
+}
+
+fn check_start(bytes: &[u8]) -> Result<(), ScanError> {
+    if bytes.is_empty() {
+        return Err(ScanError::Empty);
+    }
+    if !bytes.starts_with(b"\0asm") {
+        let start = &bytes[..bytes.len().min(512)];
+        let looks_like_text = std::str::from_utf8(start).is_ok_and(|text| !text.contains('\0'));
+        return Err(ScanError::NotWasm { looks_like_text });
+    }
+    // Version, then layer: 1 is a core module, 0x1000d a component.
+    match bytes.get(4..8) {
+        Some([1, 0, 0, 0]) => Err(ScanError::CoreModule),
+        Some(_) => Ok(()),
+        None => Err(ScanError::Broken(format!("it ends after {} bytes", bytes.len()))),
+    }
+}
+
+impl Scan {
+    fn classify(mut self) -> Result<Self, ScanError> {
+        let has = |name: &str| self.exports.iter().any(|export| is_version_of(export, name));
+        let (program, handler, coroutine) = (
+            has("conet:net/program-entry"),
+            has("conet:net/handler-entry"),
+            has("conet:net/coroutine-entry"),
+        );
+        let (fiber_program, fiber_handler, fiber_coroutine) = (
+            has("conet:fibers/program-entry"),
+            has("conet:fibers/handler-entry"),
+            has("conet:fibers/coroutine-entry"),
+        );
+        let command = has("wasi:cli/run");
+        self.fibers = self.imports.iter().chain(&self.exports).any(|name| name.starts_with("conet:fibers/"));
+        (self.program, self.handler, self.coroutine, self.command) = (program, handler, coroutine, command);
+        (self.fiber_program, self.fiber_handler, self.fiber_coroutine) =
+            (fiber_program, fiber_handler, fiber_coroutine);
+        if program || handler || fiber_program || fiber_handler || command {
+            return Ok(self);
+        }
+        let found = if self.exports.is_empty() { "nothing".to_owned() } else { self.exports.join(", ") };
+        Err(ScanError::NoEntry { found })
+    }
+
+    /// The export of `interface`, with the version it has there.
+    pub fn export(&self, interface: &str) -> Option<&str> {
+        self.exports.iter().find(|export| is_version_of(export, interface)).map(String::as_str)
+    }
+}
+
+/// Is `name` the interface, in a version that this host speaks? A guest of a later 0.1 may export more, not else.
+fn is_version_of(name: &str, interface: &str) -> bool {
+    let Some(version) = name.strip_prefix(interface).and_then(|rest| rest.strip_prefix('@')) else {
+        return false;
+    };
+    version.starts_with(if interface.starts_with("wasi:") { "0.2." } else { "0.1." })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasm_encoder::{
+        Component, ComponentExportKind, ComponentExportSection, ComponentInstanceSection, InstanceSection, Module,
+        ModuleArgs, ModuleSection, NestedComponentSection,
+    };
+
+    /// A component that instantiates an empty module twice, and exports something under `name`.
+    fn leaf(name: Option<&str>) -> Component {
+        let mut component = Component::new();
+        component.section(&ModuleSection(&Module::new()));
+        let mut instances = InstanceSection::new();
+        instances.instantiate(0, Vec::<(&str, ModuleArgs)>::new());
+        instances.instantiate(0, Vec::<(&str, ModuleArgs)>::new());
+        component.section(&instances);
+        if let Some(name) = name {
+            let mut exports = ComponentExportSection::new();
+            exports.export(name, ComponentExportKind::Module, 0, None);
+            component.section(&exports);
+        }
+        component
+    }
+
+    /// `inner`, instantiated twice.
+    fn doubled(inner: &Component) -> Component {
+        let mut component = Component::new();
+        component.section(&NestedComponentSection(inner));
+        let mut instances = ComponentInstanceSection::new();
+        for _ in 0..2 {
+            instances.instantiate(0, Vec::<(&str, ComponentExportKind, u32)>::new());
+        }
+        component.section(&instances);
+        component
+    }
+
+    #[test]
+    fn tells_what_it_is_not() {
+        assert_eq!(scan(b"", 9), Err(ScanError::Empty));
+        assert_eq!(scan(b"fn main() {}", 9), Err(ScanError::NotWasm { looks_like_text: true }));
+        assert_eq!(scan(b"\x7fELF\0\0", 9), Err(ScanError::NotWasm { looks_like_text: false }));
+        assert_eq!(scan(&Module::new().finish(), 9), Err(ScanError::CoreModule));
+        let whole = leaf(Some("wasi:cli/run@0.2.3")).finish();
+        for end in 1..whole.len() {
+            assert!(scan(&whole[..end], 9).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn entries_are_found_in_any_version_of_theirs() {
+        let scanned = scan(&leaf(Some("conet:net/handler-entry@0.1.7")).finish(), 9).expect("valid");
+        assert!(scanned.handler && !scanned.program && !scanned.fibers);
+        assert_eq!(scanned.export("conet:net/handler-entry"), Some("conet:net/handler-entry@0.1.7"));
+        let other = scan(&leaf(Some("conet:net/handler-entry@0.2.0")).finish(), 9);
+        assert!(matches!(other, Err(ScanError::NoEntry { .. })));
+    }
+
+    #[test]
+    fn nested_instances_multiply() {
+        let mut bomb = leaf(None);
+        for _ in 0..24 {
+            bomb = doubled(&bomb);
+        }
+        let error = scan(&bomb.finish(), 256).expect_err("2^25 instances");
+        assert!(matches!(error, ScanError::TooManyInstances { max: 256, .. }), "{error}");
+    }
+}

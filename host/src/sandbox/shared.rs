@@ -1,0 +1,194 @@
+//! An instance with many coroutines: a program that calls `go`, or a shared handler on one worker.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::Poll,
+};
+
+use conet_rt::net::TcpListener;
+use wasmtime::{
+    Store,
+    component::{Accessor, AccessorTask, HasSelf, Instance, Resource, TypedFunc},
+};
+
+use super::{
+    coroutine::Sandbox,
+    slice::Yield,
+    store::{Occupancy, State},
+    trap::Ended,
+};
+use crate::{
+    bindings::net::types::ErrorCode,
+    ids,
+    imports::{
+        Context,
+        accept::accept,
+        tcp::Connection,
+        view::{Fibers, Live, LiveCount},
+    },
+    quota::Permit,
+};
+
+type Handle = TypedFunc<(Resource<Connection>,), (Result<(), ()>,)>;
+
+impl Sandbox {
+    /// Runs a program whose coroutines share its instance, until its main coroutine returns: the others end with it.
+    /// During the shutdown they may finish first.
+    pub async fn run_shared(self: Arc<Self>) -> Ended {
+        let id = ids::next();
+        let context = self.context.clone();
+        let run = self.loaded.entries.fiber_run.expect("only programs with this entry are run so");
+        let ended = self.enter(id, Occupancy::Many, async |store, instance| {
+            let live = self.set_fibers(store, &instance)?;
+            let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, run)?;
+            let guard = Freeze::new(&context, store, live.clone(), 1);
+            let main = async |accessor: &Accessor<State>| {
+                let returned = run.call_concurrent(accessor, ()).await;
+                if context.shutdown.begun() && returned.is_ok() {
+                    all_ended(&live).await;
+                }
+                returned
+            };
+            let (result,) = guard.watch(store, main).await??;
+            Ok(result)
+        });
+        let ended = ended.await;
+        ended.report(&self.context, id, "the program");
+        ended
+    }
+
+    /// Serves the listener's connections as coroutines of one instance, until the shutdown or a trap.
+    ///
+    /// Errors of the listener itself come back as `Err`.
+    pub async fn serve_shared(&self, listener: &TcpListener) -> Result<Ended, ErrorCode> {
+        let id = ids::next();
+        let context = self.context.clone();
+        let handle = self.loaded.entries.fiber_handle.expect("only handlers with this entry are served so");
+        let mut broken = None;
+        let ended = self.enter(id, Occupancy::Many, async |store, instance| {
+            let live = self.set_fibers(store, &instance)?;
+            let handle: Handle = instance.get_typed_func(&mut *store, handle)?;
+            let guard = Freeze::new(&context, store, live.clone(), 2);
+            let main = async |accessor: &Accessor<State>| -> wasmtime::Result<()> {
+                loop {
+                    let (stream, _, permit) = match accept(&context, listener).await {
+                        Ok(accepted) => accepted,
+                        Err(ErrorCode::ShuttingDown) => break,
+                        Err(code) => {
+                            broken = Some(code);
+                            break;
+                        }
+                    };
+                    let coroutine = context.coroutines.acquire().await;
+                    context.metrics.coroutines.increment();
+                    let handle = handle.clone();
+                    let connection = accessor.with(|mut a| {
+                        let view = &mut a.get().view;
+                        view.table.push(Connection::new(stream, permit, view.fate.clone()))
+                    })?;
+                    accessor.spawn(Serve { handle, connection, _live: live.enter(), _coroutine: coroutine })?;
+                }
+                all_ended(&live).await;
+                Ok(())
+            };
+            guard.watch(store, main).await??;
+            Ok(Ok(()))
+        });
+        let ended = ended.await;
+        ended.report(&self.context, id, "a shared handler's instance");
+        broken.map_or(Ok(ended), Err)
+    }
+
+    fn set_fibers(&self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<LiveCount> {
+        let live = LiveCount::default();
+        if let Some(start) = &self.loaded.entries.fiber_start {
+            let start = instance.get_typed_func(&mut *store, start)?;
+            store.data_mut().view.fibers = Some(Fibers { start, live: live.clone() });
+        }
+        Ok(live)
+    }
+}
+
+/// A connection's coroutine in a shared handler.
+struct Serve {
+    handle: Handle,
+    connection: Resource<Connection>,
+    _live: Live,
+    _coroutine: Permit,
+}
+
+impl AccessorTask<State> for Serve {
+    async fn run(self, accessor: &Accessor<State, HasSelf<State>>) -> wasmtime::Result<()> {
+        // An error of the handler is its connection's end, and no more.
+        let (_result,) = self.handle.call_concurrent(accessor, (self.connection,)).await?;
+        Ok(())
+    }
+}
+
+/// Ready when no coroutine of the instance is left. The instance's main future is polled at each of its turns.
+async fn all_ended(live: &LiveCount) {
+    std::future::poll_fn(|_| if live.value() == 0 { Poll::Ready(()) } else { Poll::Pending }).await
+}
+
+/// Notices when a blocking call holds the whole instance, and says so once.
+///
+/// wasmtime polls the instance's main future at each turn of its event loop. If a poll of the whole leaves it out,
+/// some coroutine is inside a call that does not let go of the store.
+struct Freeze {
+    context: Arc<Context>,
+    last_yield: Arc<Yield>,
+    live: LiveCount,
+    /// So many coroutines started by `go` or by connections mean that somebody else is held up.
+    live_min: usize,
+}
+
+impl Freeze {
+    fn new(context: &Arc<Context>, store: &Store<State>, live: LiveCount, live_min: usize) -> Self {
+        let last_yield = store.data().slice.last_yield.clone();
+        Self { context: context.clone(), last_yield, live, live_min }
+    }
+
+    async fn watch<R>(
+        &self,
+        store: &mut Store<State>,
+        main: impl AsyncFnOnce(&Accessor<State>) -> R,
+    ) -> wasmtime::Result<R> {
+        let turned = AtomicBool::new(false);
+        let mut whole = pin!(store.run_concurrent(async |accessor| {
+            let mut main = pin!(main(accessor));
+            std::future::poll_fn(|cx| {
+                turned.store(true, Relaxed);
+                main.as_mut().poll(cx)
+            })
+            .await
+        }));
+        std::future::poll_fn(|cx| {
+            turned.store(false, Relaxed);
+            let poll = whole.as_mut().poll(cx);
+            if poll.is_pending() && !turned.load(Relaxed) {
+                self.held();
+            }
+            poll
+        })
+        .await
+    }
+
+    fn held(&self) {
+        if self.last_yield.under_way() || self.live.value() < self.live_min {
+            return;
+        }
+        if !self.context.freeze_told.swap(true, Relaxed) {
+            tracing::warn!(
+                tenant = %self.context.name,
+                "a blocking WASI call (std::thread::sleep, file or terminal I/O) holds up {} other coroutines of its \
+                 instance: call conet::sleep instead of std::thread::sleep, and do file I/O in a coroutine of \
+                 conet::spawn",
+                self.live.value(),
+            );
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! How long a guest may run: a slice until others get their turn, a CPU budget until it must wait for something.
+
+use std::{
+    cell::Cell,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use wasmtime::{StoreContextMut, UpdateDeadline};
+
+use super::store::State;
+use crate::kill::Kill;
+
+thread_local! {
+    /// Polls of coroutine tasks on this worker. A new number is a new turn.
+    static TURN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What a store has used of its slice and its budget.
+#[derive(Debug, Default)]
+pub struct Slice {
+    /// The turn whose slice has begun.
+    turn: u64,
+    /// The blocking point since which the budget is counted.
+    blocking_points: u64,
+    /// CPU time used since then, up to `since`.
+    used: Duration,
+    /// This thread's CPU time when `used` was last brought up to date.
+    since: Duration,
+    /// The store's last yield, which returns while the store is out of reach.
+    pub(super) last_yield: Arc<Yield>,
+}
+
+/// A yield at a slice's end: under way, or when it returned.
+#[derive(Debug, Default)]
+pub(super) struct Yield {
+    under_way: AtomicBool,
+    /// The turn in which it returned.
+    turn: AtomicU64,
+    /// This thread's CPU time then.
+    cpu_nanos: AtomicU64,
+}
+
+impl Yield {
+    /// Is the store waiting for its next slice?
+    pub(super) fn under_way(&self) -> bool {
+        self.under_way.load(Relaxed)
+    }
+
+    async fn run(self: Arc<Self>) {
+        self.under_way.store(true, Relaxed);
+        conet_rt::time::yield_now().await;
+        self.turn.store(TURN.get(), Relaxed);
+        self.cpu_nanos.store(thread_cpu_time().as_nanos() as u64, Relaxed);
+        self.under_way.store(false, Relaxed);
+    }
+}
+
+/// Notes that a coroutine's task is being polled anew.
+pub(super) fn begin_turn() {
+    TURN.set(TURN.get().wrapping_add(1));
+}
+
+/// Called from the guest's code whenever the epoch has passed the store's deadline.
+///
+/// Deadlines are absolute in wasmtime, so a coroutine that was suspended finds its deadline passed although it has
+/// only just begun to run: the first call in its turn renews the slice, the next one ends it.
+pub(super) fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
+    let State { view, slice, .. } = store.data_mut();
+    let limits = &view.context.limits;
+    let metrics = &view.context.metrics;
+    if slice.charge(view.blocking_points) >= limits.cpu_max {
+        metrics.kills_cpu.increment();
+        return Err(Kill::CpuBudget { budget: limits.cpu_max }.into());
+    }
+    if slice.begins() {
+        metrics.fresh_slices.increment();
+        return Ok(UpdateDeadline::Continue(SLICE_TICKS));
+    }
+    metrics.yields.increment();
+    Ok(UpdateDeadline::YieldCustom(SLICE_TICKS, Box::pin(slice.last_yield.clone().run())))
+}
+
+impl Slice {
+    /// Brings the CPU time used since the last blocking point up to date.
+    fn charge(&mut self, blocking_points: u64) -> Duration {
+        let now = thread_cpu_time();
+        if self.blocking_points != blocking_points || self.since.is_zero() {
+            self.blocking_points = blocking_points;
+            self.used = Duration::ZERO;
+        } else {
+            // What others used between a yield and its return is not ours.
+            let resumed = Duration::from_nanos(self.last_yield.cpu_nanos.load(Relaxed));
+            self.used += now.saturating_sub(self.since.max(resumed));
+        }
+        self.since = now;
+        self.used
+    }
+
+    /// Is this the first deadline of its turn?
+    fn begins(&mut self) -> bool {
+        // A slice that began with the return from a yield had a deadline of its own.
+        let running = self.turn == TURN.get() || self.last_yield.turn.load(Relaxed) == TURN.get();
+        self.turn = TURN.get();
+        !running
+    }
+}
+
+/// CPU time of this thread: a stopped process or a busy neighbour charges nobody.
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// A slice, in ticks.
+pub(super) const SLICE_TICKS: u64 = 1;

@@ -1,0 +1,57 @@
+//! A store with its limits around it: what one instance, and every coroutine in it, lives in.
+
+use std::sync::Arc;
+
+use wasmtime::{Engine, Store};
+
+use super::{
+    limiter::Limiter,
+    slice::{self, SLICE_TICKS, Slice},
+};
+use crate::imports::{Context, HasView, View};
+
+/// A store's data.
+pub struct State {
+    /// What imports see.
+    pub view: View,
+    /// Memory and tables.
+    pub limiter: Limiter,
+    /// CPU.
+    pub slice: Slice,
+}
+
+impl HasView for State {
+    fn view(&mut self) -> &mut View {
+        &mut self.view
+    }
+}
+
+/// How many coroutines an instance is for: its limits differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occupancy {
+    /// One: a plain handler's connection, a spawned coroutine.
+    One,
+    /// Many: a program, or a shared handler.
+    Many,
+}
+
+/// A store for one instance of the tenant.
+pub fn store(engine: &Engine, context: &Arc<Context>, occupancy: Occupancy, id: u64) -> Store<State> {
+    let limits = &context.limits;
+    let (memory_bytes_max, handles_max) = match occupancy {
+        Occupancy::One => (limits.fresh_memory_bytes_max, limits.fresh_handles_max),
+        Occupancy::Many => (limits.shared_memory_bytes_max, limits.shared_handles_max),
+    };
+    let state = State {
+        view: View::new(context.clone(), id, handles_max),
+        limiter: Limiter::new(context.clone(), memory_bytes_max as u64),
+        slice: Slice::default(),
+    };
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.limiter);
+    store.set_max_component_handles(handles_max);
+    store.set_hostcall_fuel(limits.host_call_bytes_max);
+    store.epoch_deadline_callback(slice::at_deadline);
+    store.set_epoch_deadline(SLICE_TICKS);
+    store
+}

@@ -1,0 +1,122 @@
+//! The thread that advances the Engine's epoch, 1 ms a tick, and only while a worker is running.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use conet_rt::Hooks;
+use wasmtime::Engine;
+
+/// The tick thread; it ends when this drops.
+pub struct Ticker {
+    shared: Arc<Shared>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// A worker's side: tells the ticker when the worker runs and when it waits.
+pub struct WorkerHooks {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Workers that are not waiting in their reactor.
+    running: AtomicUsize,
+    /// The ticker sleeps until it is unparked.
+    parked: AtomicBool,
+    stop: AtomicBool,
+}
+
+impl Ticker {
+    /// Starts it for `engine`.
+    pub fn start(engine: Engine) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let ticking = shared.clone();
+        let thread = thread::Builder::new().name("ticker".into()).spawn(move || ticking.tick(&engine))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Hooks for one worker, which counts as running from now on.
+    pub fn hooks(&self) -> WorkerHooks {
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        let thread = self.thread.as_ref().expect("runs until drop").thread().clone();
+        let hooks = WorkerHooks { shared: self.shared.clone(), thread };
+        hooks.wake();
+        hooks
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It holds nothing that a panic could have harmed, and panicking in drop would abort.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn tick(&self, engine: &Engine) {
+        let mut idle_ticks = 0;
+        while !self.stop.load(Ordering::SeqCst) {
+            if self.running.load(Ordering::SeqCst) > 0 {
+                idle_ticks = 0;
+                engine.increment_epoch();
+            } else {
+                idle_ticks += 1;
+            }
+            if idle_ticks < IDLE_TICKS_MAX {
+                pause();
+            } else {
+                self.park();
+                idle_ticks = 0;
+            }
+        }
+    }
+
+    fn park(&self) {
+        self.parked.store(true, Ordering::SeqCst);
+        // A worker that started before it could see the flag did not unpark us: look once more.
+        if self.running.load(Ordering::SeqCst) == 0 && !self.stop.load(Ordering::SeqCst) {
+            thread::park();
+        }
+        self.parked.store(false, Ordering::SeqCst);
+    }
+}
+
+impl WorkerHooks {
+    fn wake(&self) {
+        if self.shared.parked.load(Ordering::SeqCst) {
+            self.thread.unpark();
+        }
+    }
+}
+
+impl Hooks for WorkerHooks {
+    fn before_wait(&mut self) {
+        self.shared.running.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn after_wait(&mut self) {
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the tick thread is no worker")]
+fn pause() {
+    thread::sleep(TICK);
+}
+
+/// The length of a tick, and of a slice.
+pub const TICK: Duration = Duration::from_millis(1);
+/// After so many ticks without a running worker the thread sleeps: ping-pong traffic must not wake it each time.
+const IDLE_TICKS_MAX: u32 = 100;

@@ -1,0 +1,92 @@
+//! How a coroutine or an instance ended, told from the error that wasmtime gives.
+
+use std::any::Any;
+
+use wasmtime::WasmBacktrace;
+use wasmtime_wasi::I32Exit;
+
+use crate::{imports::Context, kill::Kill};
+
+/// How a guest's call ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It returned, with ok or with an error.
+    Returned(Result<(), ()>),
+    /// It called `exit`.
+    Exit(i32),
+    /// It trapped, was ended by a limit, or the host failed.
+    Trapped(Trapped),
+}
+
+/// A trap, for the log.
+#[derive(Debug)]
+pub struct Trapped {
+    /// What happened, in one line.
+    pub cause: String,
+    /// The guest's stack, innermost first; empty if there is none.
+    pub backtrace: Vec<String>,
+}
+
+impl Ended {
+    /// From what a call gave.
+    pub fn new(called: wasmtime::Result<Result<(), ()>>) -> Self {
+        match called {
+            Ok(result) => Self::Returned(result),
+            Err(error) => match error.downcast_ref::<I32Exit>() {
+                Some(exit) => Self::Exit(exit.0),
+                None => Self::Trapped(Trapped::new(&error)),
+            },
+        }
+    }
+
+    /// From the payload of a panic in the host.
+    pub fn panicked(context: &Context, payload: &(dyn Any + Send)) -> Self {
+        context.metrics.host_panics.increment();
+        let message = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Self::Trapped(Trapped { cause: format!("the host itself failed: {message}"), backtrace: Vec::new() })
+    }
+
+    /// Counts and logs a trap. `what` is what it has ended.
+    pub fn report(&self, context: &Context, id: u64, what: &str) {
+        let Self::Trapped(trapped) = self else { return };
+        context.metrics.traps.increment();
+        let stack: String = trapped.backtrace.iter().map(|frame| format!("\n    {frame}")).collect();
+        tracing::warn!(tenant = %context.name, coroutine = id, "{what} trapped: {}{stack}", trapped.cause);
+    }
+}
+
+impl Trapped {
+    fn new(error: &wasmtime::Error) -> Self {
+        let cause = match (error.downcast_ref::<Kill>(), error.downcast_ref::<wasmtime::Trap>()) {
+            (Some(kill), _) => kill.to_string(),
+            (None, Some(wasmtime::Trap::StackOverflow)) => {
+                "stack overflow: the guest used up its WebAssembly stack".to_owned()
+            }
+            (None, Some(trap)) => trap.to_string(),
+            (None, None) => error.root_cause().to_string(),
+        };
+        let frames = error.downcast_ref::<WasmBacktrace>().map_or(&[][..], WasmBacktrace::frames);
+        let mut backtrace: Vec<_> = frames.iter().take(FRAMES_MAX).map(frame).collect();
+        if frames.len() > FRAMES_MAX {
+            backtrace.push(format!("… {} more", frames.len() - FRAMES_MAX));
+        }
+        Self { cause, backtrace }
+    }
+}
+
+fn frame(frame: &wasmtime::FrameInfo) -> String {
+    let symbol = frame.symbols().first();
+    let name = symbol.and_then(wasmtime::FrameSymbol::name).or(frame.func_name());
+    let place = symbol.and_then(|s| Some(format!(" at {}:{}", s.file()?, s.line()?))).unwrap_or_default();
+    match name {
+        Some(name) => format!("{name}{place}"),
+        None => format!("function {}{place}", frame.func_index()),
+    }
+}
+
+/// Frames of a trap that are logged: a stack overflow has thousands.
+const FRAMES_MAX: usize = 16;

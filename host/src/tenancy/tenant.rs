@@ -1,0 +1,150 @@
+//! A tenant that runs: its accept loops or its program, on the workers.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::{Arc, mpsc::Sender},
+};
+
+use conet_rt::{Handle, net::TcpListener};
+
+use super::{role::Role, spawner::Spawner};
+use crate::{
+    bindings::net::types::ErrorCode,
+    imports::{Context, accept::accept},
+    sandbox::{coroutine::Sandbox, trap::Ended},
+};
+
+/// What a tenant tells the host.
+#[derive(Debug)]
+pub enum Event {
+    /// A copy of the program has ended.
+    Ended(Ended),
+    /// A listener of the host does not accept any more.
+    ListenerFailed(ErrorCode),
+    /// After the shutdown: no coroutine is left.
+    Drained,
+}
+
+/// A tenant's component on its workers.
+pub struct Tenant {
+    sandbox: Arc<Sandbox>,
+    workers: Vec<Handle>,
+    events: Sender<Event>,
+}
+
+impl Tenant {
+    /// Puts a loaded component on `workers`. Nothing runs yet.
+    pub fn new(sandbox: Sandbox, workers: Vec<Handle>, events: Sender<Event>) -> Self {
+        let sandbox = Arc::new(sandbox);
+        if sandbox.loaded.entries.start.is_some() {
+            let spawner = Box::new(Spawner::new(&sandbox, &workers));
+            assert!(sandbox.context.spawner.set(spawner).is_ok(), "a context is one tenant's");
+        }
+        Self { sandbox, workers, events }
+    }
+
+    /// What its instances share.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.sandbox.context
+    }
+
+    /// Runs a program, in `copies` instances on as many workers.
+    pub fn run(&self, role: Role, copies: usize) -> io::Result<()> {
+        for worker in &self.workers[..copies] {
+            let (sandbox, events) = (self.sandbox.clone(), self.events.clone());
+            let permits = (self.context().coroutines.try_acquire(1), self.context().instances.try_acquire(1));
+            let run = move || async move {
+                let _permits = permits;
+                let entries = &sandbox.loaded.entries;
+                let ended = match role {
+                    Role::SharedProgram => sandbox.run_shared().await,
+                    Role::PlainProgram => {
+                        let run = entries.run.expect("a plain program exports it");
+                        sandbox.run(run).await
+                    }
+                    _ => {
+                        let run = entries.command.expect("a command exports it");
+                        sandbox.run(run).await
+                    }
+                };
+                // The host is gone only when the process ends.
+                let _ = events.send(Event::Ended(ended));
+            };
+            worker.spawn(run).map_err(|_| io::Error::other("a worker has stopped"))?;
+        }
+        Ok(())
+    }
+
+    /// Serves a handler's connections from `listener`, on all workers.
+    pub fn serve(&self, role: Role, listener: &StdListener) -> io::Result<SocketAddr> {
+        for worker in &self.workers {
+            let listener = listener.try_clone()?;
+            let (sandbox, events) = (self.sandbox.clone(), self.events.clone());
+            let serve = move || async move {
+                let served = match TcpListener::from_std(listener) {
+                    Ok(listener) if role == Role::SharedHandler => serve_shared(&sandbox, &listener).await,
+                    Ok(listener) => serve_isolated(&sandbox, &listener).await,
+                    Err(error) => Err(crate::imports::error::code(&error)),
+                };
+                if let Err(code) = served {
+                    let _ = events.send(Event::ListenerFailed(code));
+                }
+            };
+            worker.spawn(serve).map_err(|_| io::Error::other("a worker has stopped"))?;
+        }
+        listener.local_addr()
+    }
+
+    /// Begins the shutdown: nothing new is accepted; `Event::Drained` follows when no coroutine is left.
+    pub fn drain(&self) {
+        let context = self.context().clone();
+        context.shutdown.begin();
+        if let Some(listeners) = &context.listeners {
+            listeners.clear();
+        }
+        let events = self.events.clone();
+        let drained = move || async move {
+            context.coroutines.drained().await;
+            let _ = events.send(Event::Drained);
+        };
+        // A worker that has stopped has no coroutines.
+        let _ = self.workers[0].spawn(drained);
+    }
+}
+
+/// A fresh instance for each connection.
+async fn serve_isolated(sandbox: &Arc<Sandbox>, listener: &TcpListener) -> Result<(), ErrorCode> {
+    let context = &sandbox.context;
+    loop {
+        let (stream, _, permit) = match accept(context, listener).await {
+            Ok(accepted) => accepted,
+            Err(ErrorCode::ShuttingDown) => return Ok(()),
+            Err(code) => return Err(code),
+        };
+        let permits = (context.coroutines.acquire().await, context.instances.acquire().await);
+        context.metrics.coroutines.increment();
+        let sandbox = sandbox.clone();
+        conet_rt::spawn(async move {
+            // The permits outlive the instance.
+            let _permits = permits;
+            sandbox.handle(stream, permit).await;
+        })
+        .detach();
+    }
+}
+
+/// One instance, and after a trap the next one.
+async fn serve_shared(sandbox: &Arc<Sandbox>, listener: &TcpListener) -> Result<(), ErrorCode> {
+    loop {
+        let _instance = sandbox.context.instances.acquire().await;
+        let ended = sandbox.serve_shared(listener).await?;
+        if sandbox.context.shutdown.begun() {
+            return Ok(());
+        }
+        // A component that cannot even be entered would be made again for ever.
+        if let Ended::Returned(_) = ended {
+            return Err(ErrorCode::Other);
+        }
+    }
+}
