@@ -55,3 +55,62 @@ impl Timers {
         self.timers.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::task::Wake;
+
+    use super::*;
+
+    /// Notes its number when woken.
+    struct Note(u64, Arc<Mutex<Vec<u64>>>);
+
+    impl Wake for Note {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+
+    #[test]
+    fn they_fire_in_order_and_once() {
+        let (mut timers, start, woken) = (Timers::default(), Instant::now(), Arc::default());
+        let after = |n| start + Duration::from_secs(n);
+        for n in [5, 1, 4, 1, 3] {
+            timers.set(after(n), Waker::from(Arc::new(Note(n, Arc::clone(&woken)))));
+        }
+        let mut fire = |now| {
+            let mut due = Vec::new();
+            timers.fire(now, &mut due);
+            due.into_iter().for_each(Waker::wake);
+            std::mem::take(&mut *woken.lock().unwrap())
+        };
+        assert_eq!(fire(start), []);
+        assert_eq!(fire(after(3)), [1, 1, 3]);
+        assert_eq!(fire(after(3)), []);
+        assert_eq!(fire(after(100)), [4, 5]);
+        assert!(timers.is_empty());
+    }
+
+    #[test]
+    fn a_removed_timer_does_not_fire() {
+        let (mut timers, start) = (Timers::default(), Instant::now());
+        let keys = [1, 2, 2].map(|n| timers.set(start + Duration::from_secs(n), Waker::noop().clone()));
+        assert!(timers.remove(keys[1]).is_some());
+        assert!(timers.remove(keys[1]).is_none());
+        let mut due = Vec::new();
+        timers.fire(start + Duration::from_secs(9), &mut due);
+        assert_eq!(due.len(), 2);
+        assert!(timers.waker(keys[2]).is_none());
+    }
+
+    #[test]
+    fn the_timeout_is_that_of_the_first() {
+        let (mut timers, start) = (Timers::default(), Instant::now());
+        assert_eq!(timers.timeout(|| start), None);
+        timers.set(start + Duration::from_secs(2), Waker::noop().clone());
+        timers.set(start + Duration::from_secs(1), Waker::noop().clone());
+        assert_eq!(timers.timeout(|| start), Some(Duration::from_secs(1)));
+        assert_eq!(timers.timeout(|| start + Duration::from_secs(9)), Some(Duration::ZERO));
+    }
+}

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io::Write;
 use std::rc::Rc;
 
-use conet_rt::{DriverKind, block_on, budget, spawn, time};
+use conet_rt::{DriverKind, budget, spawn, time};
 
 use crate::drivers::*;
 
@@ -12,7 +12,7 @@ use crate::drivers::*;
 #[test]
 fn a_busy_reader_lets_others_run() {
     let received = 20 * budget::OPS as usize;
-    block_on(config(DriverKind::Epoll), async {
+    under(DriverKind::Epoll, async {
         let (near, mut far) = std_pair().await;
         far.write_all(&vec![1; received]).unwrap();
         let turns = Rc::new(Cell::new(0));
@@ -28,19 +28,17 @@ fn a_busy_reader_lets_others_run() {
         }
         assert!(turns.get() >= 19, "others ran {} times", turns.get());
         drop(other);
-    })
-    .unwrap();
+    });
 }
 
 #[test]
 fn a_spent_budget_comes_back_with_the_next_turn() {
-    block_on(config(DriverKind::Epoll), async {
+    under(DriverKind::Epoll, async {
         let mut sleeps = 0;
         for _ in 0..10 * budget::OPS {
             time::sleep(std::time::Duration::ZERO).await;
             sleeps += 1;
         }
         assert_eq!(sleeps, 10 * budget::OPS);
-    })
-    .unwrap();
+    });
 }

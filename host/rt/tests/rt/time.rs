@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -15,39 +14,37 @@ use crate::drivers::*;
 #[test]
 fn sleepers_wake_in_the_order_of_their_deadlines() {
     under_every_driver(|| async {
-        let woken = Rc::new(RefCell::new(Vec::new()));
-        let start = Instant::now();
-        let sleepers: Vec<_> = [30, 10, 0, 20, 5, 15, 25]
-            .into_iter()
-            .map(|ms| {
-                let woken = woken.clone();
-                spawn(async move {
-                    let deadline = start + Duration::from_millis(ms);
-                    time::sleep_until(deadline).await;
-                    assert!(Instant::now() >= deadline, "too early");
-                    woken.borrow_mut().push(ms);
-                })
-            })
-            .collect();
-        for sleeper in sleepers {
-            sleeper.await.unwrap();
+        let mut ms = 1;
+        // When this thread was kept from setting all timers in time, the order says nothing: longer ones, then.
+        while !sleepers_wake_in_order(ms).await {
+            ms *= 2;
         }
-        assert_eq!(*woken.borrow(), [0, 5, 10, 15, 20, 25, 30]);
     });
 }
 
-#[test]
-fn a_dropped_sleep_wakes_nobody() {
-    under_every_driver(|| async {
-        let wakes = Arc::new(Wakes::default());
-        let waker = Waker::from(wakes.clone());
-        let mut dropped = time::sleep(Duration::from_millis(1));
-        assert!(Pin::new(&mut dropped).poll(&mut Context::from_waker(&waker)).is_pending());
-        drop(dropped);
-        assert_eq!(Arc::strong_count(&wakes), 2, "the timer still has its waker");
-        time::sleep(Duration::from_millis(5)).await;
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 0);
-    });
+/// False if the first deadline was over before all slept.
+async fn sleepers_wake_in_order(ms: u32) -> bool {
+    let woken = Rc::new(RefCell::new(Vec::new()));
+    let start = Instant::now();
+    let sleepers: Vec<_> = [7, 3, 1, 5, 2, 4, 6]
+        .into_iter()
+        .map(|number| {
+            let woken = woken.clone();
+            spawn(async move {
+                let deadline = start + number * Duration::from_millis(ms.into());
+                time::sleep_until(deadline).await;
+                assert!(Instant::now() >= deadline, "too early");
+                woken.borrow_mut().push(number);
+            })
+        })
+        .collect();
+    time::yield_now().await;
+    let in_time = start.elapsed() < Duration::from_millis(ms.into());
+    for sleeper in sleepers {
+        sleeper.await.unwrap();
+    }
+    assert!(!in_time || *woken.borrow() == [1, 2, 3, 4, 5, 6, 7], "{woken:?}");
+    in_time
 }
 
 #[test]
@@ -74,7 +71,7 @@ fn what_is_ready_beats_a_deadline_gone_by() {
 #[test]
 fn a_sleep_wakes_the_task_that_polled_it_last() {
     under_every_driver(|| async {
-        let mut sleep = time::sleep(Duration::from_millis(2));
+        let mut sleep = time::sleep(Duration::from_millis(100));
         assert!(poll_unheard(&mut sleep).is_pending());
         spawn(sleep).await.unwrap();
     });
@@ -104,27 +101,28 @@ fn others_run_while_one_yields() {
 }
 
 #[test]
-fn ten_thousand_timeouts_leave_nothing() {
+fn dropped_timers_leave_nothing() {
+    let count = if cfg!(miri) { 10 } else { 10_000 };
     under_every_driver(|| async {
-        let wakes = Arc::new(Wakes::default());
+        let wakes = Arc::new(Wakes);
         let waker = Waker::from(wakes.clone());
         let mut cx = Context::from_waker(&waker);
-        let mut sleeps: Vec<_> = (1..=10_000).map(|n| time::sleep(Duration::from_secs(n % 97 + 1))).collect();
+        let mut sleeps: Vec<_> =
+            (0..count).map(|n| time::sleep(Duration::from_secs(n % 97 + 1000))).collect();
         for sleep in &mut sleeps {
             assert_eq!(Pin::new(sleep).poll(&mut cx), Poll::Pending);
         }
-        assert_eq!(Arc::strong_count(&wakes), 10_002);
+        assert_eq!(Arc::strong_count(&wakes), 2 + count as usize);
         drop(sleeps);
-        assert_eq!(Arc::strong_count(&wakes), 2);
+        assert_eq!(Arc::strong_count(&wakes), 2, "a timer still has its waker");
     });
 }
 
-/// Counts.
-#[derive(Default)]
-struct Wakes(AtomicUsize);
+/// Its wakers are counted.
+struct Wakes;
 
 impl Wake for Wakes {
     fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        panic!("woken by a timer that was dropped");
     }
 }
