@@ -19,8 +19,11 @@ fn suspend(number: u64) {
         #[link_name = "sleep"]
         fn sleep(nanoseconds: u64);
     }
+    // Long enough for the main coroutine to wait in between: its proper call leaves the stack checks off, which would
+    // otherwise trap before any canary dies.
+    let milliseconds = 5 + number % 7;
     // SAFETY: it is not safe: other coroutines run meanwhile, on this one's stack. That is what this program is for.
-    unsafe { sleep(number % 500 * 1000) }
+    unsafe { sleep(milliseconds * 1_000_000) }
 }
 
 /// Natively each coroutine is a thread with a stack of its own.
