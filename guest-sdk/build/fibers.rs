@@ -99,17 +99,17 @@ fn fiber() -> Member {
         steps: enter(),
         export: None,
     });
-    // The host learns nothing from the result of `start`, so it comes first.
+    // The host counts the coroutine until it returns.
     object.defines(Definition {
         symbol: "conet_entry_start",
         params: &[I32],
         results: &[],
         locals: 0,
         steps: vec![
-            Step::Call("conet_start_return"),
             local_get(0),
             Step::Call(ENTER),
             Step::Plain(Instruction::Drop),
+            Step::Call("conet_start_return"),
         ],
         export: Some("[async-lift-stackful]conet:fibers/coroutine-entry@0.1.0#start"),
     });

@@ -10,7 +10,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use conet_rt::{Handle, Worker, WorkerConfig, net::ListenOptions};
@@ -139,12 +139,15 @@ impl Host {
     /// Waits for the end.
     fn watch(mut self, happened: &Receiver<Occurrence>) -> Exit {
         let mut draining: Option<Instant> = None;
+        let mut signalled: Option<Instant> = None;
         let exit = loop {
             let occurrence = match draining {
                 None => happened.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(until) => happened.recv_timeout(until.saturating_duration_since(Instant::now())),
             };
             match occurrence {
+                // `timeout` and some shells signal a process and its group: that is one wish, not two.
+                Ok(Occurrence::Signal) if signalled.is_some_and(|at| at.elapsed() < ONE_WISH) => {}
                 Ok(Occurrence::Signal) if draining.is_some() => {
                     eprintln!("second signal: cutting off what is left");
                     break Exit::CutOff;
@@ -156,6 +159,7 @@ impl Host {
                         "shutting down: {} coroutines have {drain_max:?} to finish; signal again to end now",
                         context.coroutines.used()
                     );
+                    signalled = Some(Instant::now());
                     draining = Instant::now().checked_add(drain_max);
                     self.tenant.drain();
                 }
@@ -335,5 +339,7 @@ fn log_counters(context: &Context) {
     );
 }
 
+/// Signals this close together are one.
+const ONE_WISH: Duration = Duration::from_millis(100);
 /// Instances of a component, nested ones counted: what it may make of itself before it is compiled.
 const FLATTENED_INSTANCES_MAX: u64 = 256;

@@ -1,5 +1,7 @@
 //! Where the host's own messages go: stderr, as text or JSON.
 
+use std::io::IsTerminal;
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -36,7 +38,7 @@ impl Log {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         match self.log_format {
-            Format::Text => log.with_target(false).init(),
+            Format::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
             Format::Json => log.json().init(),
         }
     }

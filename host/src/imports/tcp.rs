@@ -100,15 +100,23 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// The guest is through with it: one from a pool goes back there, if it is still good.
+    fn let_go(mut self) {
+        self.socket = Socket::Closed;
+    }
+}
+
 impl Drop for Connection {
+    /// Its instance has ended, with the connection in the guest's hands.
     fn drop(&mut self) {
-        if !self.fate.cut_off() {
-            return;
-        }
-        // Cut off means reset: the peer can tell a cut-off answer from a finished one.
         match std::mem::replace(&mut self.socket, Socket::Closed) {
-            Socket::Own(stream, _permit) => stream.reset(),
-            Socket::Pooled(pooled) => pooled.reset(),
+            // Cut off means reset: the peer can tell a cut-off answer from a finished one.
+            Socket::Own(stream, _permit) if self.fate.cut_off() => stream.reset(),
+            Socket::Own(stream, _permit) => stream.close(),
+            Socket::Pooled(pooled) if self.fate.cut_off() => pooled.reset(),
+            // Nobody knows what has been asked on it.
+            Socket::Pooled(pooled) => pooled.discard(),
             Socket::Closed => {}
         }
     }
@@ -230,10 +238,7 @@ impl HostListener for View {
         let address = SocketAddr::from(address);
         match self.listen(address) {
             Ok(listener) => Ok(Ok(self.table.push(listener)?)),
-            Err(code) => {
-                tracing::warn!(tenant = %self.context.name, %address, error = ?code, "cannot listen");
-                Ok(Err(code))
-            }
+            Err(code) => Ok(Err(code)),
         }
     }
 
@@ -322,7 +327,7 @@ impl HostConnection for View {
     }
 
     fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
-        self.table.delete(connection)?;
+        self.table.delete(connection)?.let_go();
         Ok(())
     }
 }
@@ -398,7 +403,10 @@ impl View {
                 shared.get_or_bind(address, *nth, bind)
             }
         }
-        .map_err(|e| code(&e))?;
+        .map_err(|error| {
+            tracing::warn!(tenant = %context.name, "cannot listen on {address}: {error}");
+            code(&error)
+        })?;
         let socket = TcpListener::from_std(socket.into()).map_err(|e| code(&e))?;
         let address = socket.local_addr().map_err(|e| code(&e))?;
         if first {
