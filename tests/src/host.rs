@@ -278,7 +278,7 @@ impl fmt::Debug for Exit {
 
 /// The address of a `listening on` line; none while the line is still being written.
 fn listening(line: &str, text: &str) -> Option<SocketAddr> {
-    let (_, address) = line.split_once("listening on ")?;
+    let address = line.strip_prefix("listening on ")?;
     let whole = text.contains(&format!("{line}\n"));
     whole.then(|| address.trim().parse().unwrap_or_else(|_| panic!("not an address: {line:?}")))
 }

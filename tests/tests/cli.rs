@@ -117,7 +117,7 @@ fn bad_arguments_exit_2_and_say_what_is_wrong() {
         ("--instances", "2"),
         ("--memory-max", "12parsecs"),
         ("--cpu-max", "soon"),
-        ("--connections-max", "-1"),
+        ("--connections-max", "0"),
         ("--allow-connect", "10.0.0.0/99"),
         ("--allow-listen", "*:http"),
         ("--env", "NO_EQUALS_SIGN"),

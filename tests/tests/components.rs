@@ -46,7 +46,8 @@ fn component_without_an_entry_is_refused() {
 #[test]
 fn plain_handler_cannot_be_shared() {
     let exit = Launch::handler("echo-handler").option("--isolation", "shared").finish();
-    exit.assert_code(4).assert_stderr("shared");
+    exit.assert_code(2).assert_stderr("--isolation shared").assert_stderr("#[conet::handler(shared)]");
+    exit.one_line();
 }
 
 #[test]
