@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use rustix::net::{RecvFlags, Shutdown};
+use rustix::net::{RecvFlags, Shutdown, sockopt};
 use slab::Slab;
 
 use crate::driver::{Cancel, Driver, Kind, Op, Outcome};
@@ -141,7 +141,24 @@ impl Reactor {
 
     /// Closes a socket: what waits on it ends with `closed`, and its descriptor goes when nothing is in flight.
     pub(crate) fn close(&mut self, key: SocketKey) {
-        let Some(socket) = open(&mut self.sockets, key) else { return };
+        if self.end(key) == Some(Kind::Stream) {
+            // The peer need not wait for what is in flight here. This fails if it is not connected: just as well.
+            let _ = rustix::net::shutdown(self.driver.fd(key), Shutdown::Both);
+        }
+    }
+
+    /// Closes a connection abruptly: the peer gets a reset, not the end of the stream.
+    pub(crate) fn reset(&mut self, key: SocketKey) {
+        if let Ok(fd) = self.fd(key) {
+            // It cannot fail on a socket of ours; if it did, the peer would get the end instead.
+            let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
+        }
+        self.end(key);
+    }
+
+    /// Closes a socket; tells its kind if it stays open for what is in flight.
+    fn end(&mut self, key: SocketKey) -> Option<Kind> {
+        let socket = open(&mut self.sockets, key)?;
         socket.closing = true;
         socket.kept = None;
         for direction in [Direction::Read, Direction::Write] {
@@ -154,12 +171,11 @@ impl Reactor {
                 };
             }
         }
-        if socket.is_quiet() {
-            self.remove(key);
-        } else if socket.kind == Kind::Stream {
-            // The peer need not wait for what is in flight here. This fails if it is not connected: just as well.
-            let _ = rustix::net::shutdown(self.driver.fd(key), Shutdown::Both);
+        if !socket.is_quiet() {
+            return Some(socket.kind);
         }
+        self.remove(key);
+        None
     }
 
     /// Gives the descriptor back, unless something is in flight or undelivered.

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use rustix::net::{self, SendFlags, sockopt};
 
@@ -97,9 +96,7 @@ impl TcpStream {
 
     /// As [`close`](TcpStream::close), but abruptly: the peer gets a reset, and what was not yet sent is lost.
     pub fn reset(&self) {
-        // If this fails the socket is closed already.
-        let _ = self.0.call(|fd| sockopt::set_socket_linger(fd, Some(Duration::ZERO)));
-        self.close();
+        self.0.reactor(|reactor, key| reactor.reset(key));
     }
 
     /// Whether the connection could be used afresh: open on both sides, no error, nothing in flight, nothing unread.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Hooks, WorkerConfig};
 use crate::driver::Driver;
@@ -68,14 +68,21 @@ impl Local {
 
     /// Runs tasks until told to stop, or `done`.
     pub(super) fn run(&self, done: impl Fn() -> bool) {
+        let (mut looked, mut ran) = (Instant::now(), 0);
         while !self.stopping.get() && !done() {
             self.receive();
-            self.executor.turn();
-            if self.executor.has_ready() || self.stopping.get() || done() {
+            ran += self.executor.turn();
+            if !self.executor.has_ready() {
+                if self.stopping.get() || done() {
+                    return;
+                }
+                self.sleep();
+            } else if ran >= TASKS_BETWEEN_LOOKS || looked.elapsed() >= TIME_BETWEEN_LOOKS {
                 self.reactor(|reactor| reactor.wait(Some(Duration::ZERO)));
             } else {
-                self.sleep();
+                continue;
             }
+            (looked, ran) = (Instant::now(), 0);
         }
     }
 
@@ -184,6 +191,11 @@ pub(crate) fn with<R>(call: impl FnOnce(&Local) -> R) -> Option<R> {
 }
 
 const NO_WORKER: u32 = 0;
+
+/// While tasks are ready, the sockets are looked at after this many, or after this time: a look costs more than a
+/// short task.
+const TASKS_BETWEEN_LOOKS: usize = 64;
+const TIME_BETWEEN_LOOKS: Duration = Duration::from_micros(50);
 
 thread_local! {
     static ID: Cell<u32> = const { Cell::new(NO_WORKER) };

@@ -20,7 +20,7 @@ pub(super) struct Socket {
     pub(super) kind: Kind,
     /// Whether epoll knows it.
     pub(super) registered: bool,
-    /// Accepts since the last wait.
+    /// Accepts since it last had to wait.
     pub(super) accepted: u8,
     /// A read may succeed now.
     readable: bool,
@@ -72,6 +72,7 @@ impl Socket {
     /// Remembers what epoll says.
     pub(super) fn note(&mut self, flags: EventFlags) {
         let over = EventFlags::ERR | EventFlags::HUP;
+        self.accepted = 0;
         self.unusual |= flags.intersects(over | EventFlags::RDHUP | EventFlags::PRI);
         self.readable |= flags.intersects(over | EventFlags::IN | EventFlags::RDHUP | EventFlags::PRI);
         self.writable |= flags.intersects(over | EventFlags::OUT);
@@ -210,5 +211,5 @@ fn again<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     }
 }
 
-/// Connections accepted on a listener between two waits.
+/// Connections accepted on a listener before other work runs.
 const ACCEPTS_MAX: u8 = 16;
