@@ -83,7 +83,7 @@ fn frame(frame: &wasmtime::FrameInfo) -> String {
     let name = symbol.and_then(wasmtime::FrameSymbol::name).or(frame.func_name());
     let place = symbol.and_then(|s| Some(format!(" at {}:{}", s.file()?, s.line()?))).unwrap_or_default();
     match name {
-        Some(name) => format!("{name}{place}"),
+        Some(name) => format!("{:#}{place}", rustc_demangle::demangle(name)),
         None => format!("function {}{place}", frame.func_index()),
     }
 }
