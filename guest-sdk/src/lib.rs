@@ -41,7 +41,9 @@
 //! # Native builds
 //!
 //! The same code compiles for the native target on `std::net`, where coroutines are threads that pass one turn around.
-//! It is meant for tests: see [`run`].
+//! It is meant for tests: there `conet::run` runs a closure as the main coroutine, and gives its result.
+
+#![warn(missing_docs)]
 
 mod abi;
 mod coroutine;

@@ -3,6 +3,8 @@
 //! Each keeps the function under another name, writes a `fn main` for the binary crate, and leaves the exports to a macro of
 //! the SDK.
 
+#![warn(missing_docs)]
+
 mod options;
 
 use proc_macro::TokenStream;
@@ -95,4 +97,31 @@ fn check(function: &ItemFn, what: &str, parameters: usize) -> Result<(), Error> 
         return Err(Error::new_spanned(signature, format!("{what} {takes}")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(function: &str, parameters: usize) -> Result<(), Error> {
+        check(&syn::parse_str(function).unwrap(), "main", parameters)
+    }
+
+    #[test]
+    fn plain_functions_pass() {
+        assert!(checked("fn main() -> Result<(), String> { Ok(()) }", 0).is_ok());
+        assert!(checked("fn on_connection(conn: TcpStream) {}", 1).is_ok());
+    }
+
+    #[test]
+    fn others_get_a_message_about_themselves() {
+        for (function, parameters, message) in [
+            ("async fn main() {}", 0, "main is plain blocking code: remove `async`"),
+            ("fn main<T>() {}", 0, "main cannot be generic"),
+            ("fn main(args: Vec<String>) {}", 0, "main takes no arguments"),
+            ("fn main() {}", 1, "main takes one argument, a TcpStream"),
+        ] {
+            assert_eq!(checked(function, parameters).unwrap_err().to_string(), message);
+        }
+    }
 }

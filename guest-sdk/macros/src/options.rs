@@ -66,3 +66,46 @@ fn stack(literal: LitInt) -> Result<(LitInt, usize), Error> {
 const STACK_BYTES: usize = 32 << 10;
 const STACK_BYTES_MIN: usize = 8 << 10;
 const STACK_BYTES_MAX: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Options, Error> {
+        syn::parse_str(text)
+    }
+
+    #[test]
+    fn nothing_gives_the_defaults() {
+        let options = parsed("").unwrap();
+        assert_eq!((options.shared.is_some(), options.stack_bytes()), (false, STACK_BYTES));
+    }
+
+    #[test]
+    fn both_go_together() {
+        let options = parsed("shared, stack = 65536").unwrap();
+        assert_eq!((options.shared.is_some(), options.stack_bytes()), (true, 65536));
+        assert!(options.deny_useless_stack().is_ok());
+        assert!(options.deny_shared().is_err());
+    }
+
+    #[test]
+    fn a_stack_without_coroutines_is_refused() {
+        assert!(parsed("stack = 65536").unwrap().deny_useless_stack().is_err());
+    }
+
+    #[test]
+    fn what_is_not_an_option_is_refused() {
+        for text in [
+            "share",
+            "shared, shared",
+            "stack",
+            "stack = 1",
+            "stack = 99999999999",
+            "stack = \"64KiB\"",
+            "shared stack = 65536",
+        ] {
+            assert!(parsed(text).is_err(), "{text}");
+        }
+    }
+}
