@@ -2,6 +2,8 @@
 //!
 //! `CONET_CANCELS` sets how many times (10,000 by default). In a process of its own, as it counts descriptors.
 
+#![allow(clippy::disallowed_methods, reason = "the peers are std's, on loopback, where nothing keeps them")]
+
 #[path = "rt/drivers.rs"]
 #[allow(dead_code, reason = "shared with the other tests")]
 mod drivers;

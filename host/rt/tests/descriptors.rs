@@ -1,5 +1,7 @@
 //! Out of descriptors. In a process of its own, as it changes the process's limit.
 
+#![allow(clippy::disallowed_methods, reason = "the peers are std's, on loopback, where nothing keeps them")]
+
 use conet_rt::net::{ListenOptions, TcpListener, TcpStream};
 use conet_rt::{WorkerConfig, block_on};
 use rustix::io::Errno;
