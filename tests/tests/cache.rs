@@ -12,31 +12,33 @@ use conet_tests::{peer, turn};
 fn second_start_loads_compiled_code() {
     let _turn = turn();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let cold = start(folder.path());
-    let written = entries(folder.path());
+    let cache = folder.path().join("cache");
+    let cold = start(&cache);
+    let written = entries(&cache);
     assert_eq!(written.len(), 1, "one component, one entry: {written:?}");
-    let warm = (0..3).map(|_| start(folder.path())).min().expect("three starts");
+    let warm = (0..3).map(|_| start(&cache)).min().expect("three starts");
     println!("start to listening: cold {cold:?}, warm {warm:?}");
     assert!(warm * 2 < cold, "cold {cold:?}, warm {warm:?}");
-    assert_eq!(entries(folder.path()), written, "nothing was compiled again");
+    assert_eq!(entries(&cache), written, "nothing was compiled again");
 }
 
 #[test]
 fn tampered_entry_is_compiled_again() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    start(folder.path());
-    let [(path, original)] = &entries(folder.path())[..] else { panic!("not one entry") };
+    let cache = folder.path().join("cache");
+    start(&cache);
+    let [(path, original)] = &entries(&cache)[..] else { panic!("not one entry") };
     // The header, the code, the last byte; and an entry cut short.
     for position in [0, original.len() / 2, original.len() - 1] {
         let mut tampered = original.clone();
         tampered[position] ^= 1;
         fs::write(path, &tampered).expect("the folder is ours");
-        start(folder.path());
+        start(&cache);
         let now = fs::read(path).expect("it is written again");
         assert!(now != tampered, "the tampered byte {position} is still there");
     }
     fs::write(path, &original[..original.len() / 3]).expect("the folder is ours");
-    start(folder.path());
+    start(&cache);
     assert!(fs::read(path).expect("it is written again").len() > original.len() / 2);
 }
 
@@ -45,7 +47,10 @@ fn tampered_entry_is_compiled_again() {
 fn folder_that_others_can_write_is_not_used() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("ours");
-    start(folder.path());
+    let host = echo(folder.path()).start();
+    host.wait_line("chmod 700");
+    peer::echo_exact(host.connect(), 1000);
+    host.stop();
     assert_eq!(entries(folder.path()), [], "nothing is kept there");
 }
 
@@ -59,12 +64,13 @@ fn host_runs_without_a_cache() {
 #[test]
 fn two_hosts_may_fill_one_cache() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let hosts: Vec<_> = (0..3).map(|_| echo(folder.path()).start()).collect();
+    let cache = folder.path().join("cache");
+    let hosts: Vec<_> = (0..3).map(|_| echo(&cache).start()).collect();
     for host in hosts {
         peer::echo_exact(host.connect(), 1000);
         host.stop();
     }
-    assert_eq!(entries(folder.path()).len(), 1);
+    assert_eq!(entries(&cache).len(), 1);
 }
 
 fn echo(cache: impl AsRef<std::ffi::OsStr>) -> Launch {

@@ -139,7 +139,7 @@ fn panic_in_a_shared_instance_ends_it_and_the_next_connection_gets_a_new_one() {
 #[test]
 fn stack_overflow_ends_its_connection_only_and_is_named() {
     let host = one_worker("stack_overflow").start();
-    ends_its_connection_only(&host, "call stack exhausted");
+    ends_its_connection_only(&host, "stack overflow");
 }
 
 #[test]
