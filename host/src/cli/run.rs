@@ -87,7 +87,8 @@ impl Run {
         match self.try_run() {
             Ok(exit) => exit,
             Err(failure) => {
-                eprintln!("error: {:#}", failure.error);
+                // Each message is whole: the chain behind it would say things twice.
+                eprintln!("error: {}", failure.error);
                 failure.exit
             }
         }

@@ -34,13 +34,13 @@ impl Sandbox {
     pub async fn handle(self: Arc<Self>, stream: TcpStream, permit: Permit) -> Ended {
         let id = ids::next();
         let entry = self.loaded.entries.handle.expect("only components with this entry are served");
-        let ended = self.enter(id, Occupancy::One, async |mut store, instance| {
+        let body = async |mut store: &mut Store<State>, instance: Instance| {
             let connection = Connection::new(stream, permit, store.data().view.fate.clone());
             let connection = store.data_mut().view.table.push(connection)?;
             let (result,) = call::<_, (Result<(), ()>,)>(&mut store, &instance, &entry, (connection,)).await?;
             Ok(result)
-        });
-        let ended = ended.await;
+        };
+        let ended = self.enter(id, Occupancy::One, body).await;
         ended.report(&self.context, id, "a connection's coroutine");
         ended
     }
@@ -48,7 +48,7 @@ impl Sandbox {
     /// Runs what `coroutine.spawn` asked for in a fresh instance.
     pub async fn start(self: Arc<Self>, id: u64, request: SpawnRequest) -> Ended {
         let entry = self.loaded.entries.start.expect("the spawner is set only for components with this entry");
-        let ended = self.enter(id, Occupancy::One, async |mut store, instance| {
+        let body = async |mut store: &mut Store<State>, instance: Instance| {
             let view = &mut store.data_mut().view;
             let mut connections = Vec::new();
             for parcel in request.connections {
@@ -58,8 +58,8 @@ impl Sandbox {
             let params = (request.entry, connections, request.bytes);
             call::<(u32, Vec<Resource<Connection>>, Vec<u8>), ()>(&mut store, &instance, &entry, params).await?;
             Ok(Ok(()))
-        });
-        let ended = ended.await;
+        };
+        let ended = self.enter(id, Occupancy::One, body).await;
         ended.report(&self.context, id, "a spawned coroutine");
         ended
     }
@@ -67,11 +67,11 @@ impl Sandbox {
     /// Runs a program whose main coroutine is its only one in this instance: a plain one, or a wasi:cli/run.
     pub async fn run(self: Arc<Self>, entry: ComponentExportIndex) -> Ended {
         let id = ids::next();
-        let ended = self.enter(id, Occupancy::Many, async |mut store, instance| {
+        let body = async |mut store: &mut Store<State>, instance: Instance| {
             let (result,) = call::<(), (Result<(), ()>,)>(&mut store, &instance, &entry, ()).await?;
             Ok(result)
-        });
-        let ended = ended.await;
+        };
+        let ended = self.enter(id, Occupancy::Many, body).await;
         ended.report(&self.context, id, "the program");
         ended
     }

@@ -42,7 +42,7 @@ impl Sandbox {
         let id = ids::next();
         let context = self.context.clone();
         let run = self.loaded.entries.fiber_run.expect("only programs with this entry are run so");
-        let ended = self.enter(id, Occupancy::Many, async |store, instance| {
+        let body = async |store: &mut Store<State>, instance: Instance| {
             let live = self.set_fibers(store, &instance)?;
             let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, run)?;
             let guard = Freeze::new(&context, store, live.clone(), 1);
@@ -55,8 +55,8 @@ impl Sandbox {
             };
             let (result,) = guard.watch(store, main).await??;
             Ok(result)
-        });
-        let ended = ended.await;
+        };
+        let ended = self.enter(id, Occupancy::Many, body).await;
         ended.report(&self.context, id, "the program");
         ended
     }
@@ -64,12 +64,12 @@ impl Sandbox {
     /// Serves the listener's connections as coroutines of one instance, until the shutdown or a trap.
     ///
     /// Errors of the listener itself come back as `Err`.
-    pub async fn serve_shared(&self, listener: &TcpListener) -> Result<Ended, ErrorCode> {
+    pub async fn serve_shared(self: Arc<Self>, listener: &TcpListener) -> Result<Ended, ErrorCode> {
         let id = ids::next();
         let context = self.context.clone();
         let handle = self.loaded.entries.fiber_handle.expect("only handlers with this entry are served so");
         let mut broken = None;
-        let ended = self.enter(id, Occupancy::Many, async |store, instance| {
+        let body = async |store: &mut Store<State>, instance: Instance| {
             let live = self.set_fibers(store, &instance)?;
             let handle: Handle = instance.get_typed_func(&mut *store, handle)?;
             let guard = Freeze::new(&context, store, live.clone(), 2);
@@ -77,7 +77,8 @@ impl Sandbox {
                 loop {
                     let (stream, _, permit) = match accept(&context, listener).await {
                         Ok(accepted) => accepted,
-                        Err(ErrorCode::ShuttingDown) => break,
+                        // Nobody shall wait in the backlog of a port that is not served any more.
+                        Err(ErrorCode::ShuttingDown) => break listener.close(),
                         Err(code) => {
                             broken = Some(code);
                             break;
@@ -97,8 +98,8 @@ impl Sandbox {
             };
             guard.watch(store, main).await??;
             Ok(Ok(()))
-        });
-        let ended = ended.await;
+        };
+        let ended = self.enter(id, Occupancy::Many, body).await;
         ended.report(&self.context, id, "a shared handler's instance");
         broken.map_or(Ok(ended), Err)
     }

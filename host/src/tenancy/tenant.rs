@@ -138,12 +138,13 @@ async fn serve_isolated(sandbox: &Arc<Sandbox>, listener: &TcpListener) -> Resul
 async fn serve_shared(sandbox: &Arc<Sandbox>, listener: &TcpListener) -> Result<(), ErrorCode> {
     loop {
         let _instance = sandbox.context.instances.acquire().await;
-        let ended = sandbox.serve_shared(listener).await?;
+        let served = sandbox.context.metrics.accepted.value();
+        sandbox.clone().serve_shared(listener).await?;
         if sandbox.context.shutdown.begun() {
             return Ok(());
         }
-        // A component that cannot even be entered would be made again for ever.
-        if let Ended::Returned(_) = ended {
+        // An instance that ends before it serves anybody would be made again for ever.
+        if sandbox.context.metrics.accepted.value() == served {
             return Err(ErrorCode::Other);
         }
     }
