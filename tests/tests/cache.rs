@@ -1,7 +1,7 @@
 //! The cache of compiled code: used, bounded to what the host itself wrote, and never needed.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,13 @@ fn second_start_loads_compiled_code() {
     let cache = folder.path().join("cache");
     let cold = start(&cache);
     let written = entries(&cache);
-    assert_eq!(written.len(), 1, "one component, one entry: {written:?}");
+    let before = inodes(&cache);
+    assert_eq!(written.len(), 1, "one component, one entry");
     let warm = (0..3).map(|_| start(&cache)).min().expect("three starts");
     println!("start to listening: cold {cold:?}, warm {warm:?}");
     assert!(warm * 2 < cold, "cold {cold:?}, warm {warm:?}");
     assert_eq!(entries(&cache), written, "nothing was compiled again");
+    assert_eq!(inodes(&cache), before, "nor written again");
 }
 
 #[test]
@@ -95,4 +97,10 @@ fn entries(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let files = files.filter(|path| path.is_file());
     let files = files.map(|path| (path.clone(), fs::read(path).expect("readable by its owner")));
     files.filter(|(_, bytes)| bytes.len() > 1024).collect()
+}
+
+/// An entry that is written again is another file.
+fn inodes(folder: &Path) -> Vec<u64> {
+    let metadata = entries(folder).into_iter().map(|(path, _)| fs::metadata(path).expect("it is there"));
+    metadata.map(|metadata| metadata.ino()).collect()
 }

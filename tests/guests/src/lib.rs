@@ -63,3 +63,14 @@ pub fn spin() -> ! {
         turns = std::hint::black_box(turns.wrapping_add(1));
     }
 }
+
+/// Computes, which no compiler can take out: some 3 ns a step.
+pub fn compute(steps: u64) {
+    let mut state = 1_u64;
+    for _ in 0..steps {
+        state ^= std::hint::black_box(state) << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+    }
+    std::hint::black_box(state);
+}
