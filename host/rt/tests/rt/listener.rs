@@ -3,13 +3,15 @@
 use std::cell::Cell;
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
 use std::time::Duration;
 
 use conet_rt::net::{ListenOptions, TcpListener, TcpStream};
-use conet_rt::{Worker, error, spawn, time};
+use conet_rt::{DriverKind, Hooks, Worker, WorkerConfig, error, spawn, time};
 
 use crate::drivers::*;
 
@@ -54,6 +56,67 @@ fn a_worker_that_stops_accepting_strands_no_connection() {
         workers.iter().for_each(Worker::stop);
         workers.into_iter().for_each(|worker| worker.join().unwrap());
     }
+}
+
+/// The first of the workers asleep is told, but gives up instead of accepting: another must be told.
+///
+/// On epoll: a driver that accepts by itself keeps the connection for this worker's next accept.
+#[test]
+fn a_worker_that_gives_up_when_told_strands_no_connection() {
+    for _ in 0..20 {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let start = |gives_up: bool| {
+            let (asleep, sleeps) = mpsc::channel();
+            let waiting = Arc::new(AtomicBool::new(false));
+            let hooks = Some(Box::new(Asleep { asleep, waiting: waiting.clone() }) as Box<dyn Hooks + Send>);
+            let worker = Worker::start(WorkerConfig { hooks, ..config(DriverKind::Epoll) }).unwrap();
+            let own = listener.try_clone().unwrap();
+            worker.handle().spawn(move || greet_unless(gives_up, own, waiting)).unwrap();
+            sleeps.recv().unwrap();
+            worker
+        };
+        let workers = [start(true), start(false)];
+        expect_greeting(&listener);
+        workers.iter().for_each(Worker::stop);
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+    }
+}
+
+/// Tells when the worker sleeps with an accept waiting.
+struct Asleep {
+    asleep: mpsc::Sender<()>,
+    waiting: Arc<AtomicBool>,
+}
+
+impl Hooks for Asleep {
+    fn before_wait(&mut self) {
+        if self.waiting.load(Ordering::Relaxed) {
+            let _ = self.asleep.send(());
+        }
+    }
+}
+
+async fn greet_unless(gives_up: bool, listener: std::net::TcpListener, waiting: Arc<AtomicBool>) {
+    let listener = TcpListener::from_std(listener).unwrap();
+    let mut accept = listener.accept();
+    assert!(poll_once(&mut accept).await.is_pending());
+    waiting.store(true, Ordering::Relaxed);
+    if gives_up {
+        // Pending once more, whoever wakes it; then it is dropped.
+        let mut woken = false;
+        std::future::poll_fn(|cx| {
+            if std::mem::replace(&mut woken, true) {
+                return Poll::Ready(());
+            }
+            let _ = Pin::new(&mut accept).poll(cx);
+            Poll::Pending
+        })
+        .await;
+        drop(accept);
+        return std::future::pending().await;
+    }
+    let (stream, _) = accept.await.unwrap();
+    send_all(&stream, GREETING).await.unwrap();
 }
 
 /// The same, with accepts that give up all the time.
