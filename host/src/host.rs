@@ -36,13 +36,8 @@ use crate::{
     pool::Pools,
     quota::Quota,
     sandbox::{
-        cache::Cache,
-        component::Loaded,
-        coroutine::Sandbox,
-        engine::EngineOptions,
-        scan::scan,
-        ticker::Ticker,
-        trap::Ended,
+        cache::Cache, component::Loaded, coroutine::Sandbox, engine::EngineOptions, scan::scan,
+        ticker::Ticker, trap::Ended,
     },
     shutdown::Shutdown,
     tenancy::{

@@ -6,7 +6,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Kill {
     /// The guest computed for too long without waiting for anything.
-    #[error("used its CPU budget of {budget:?} without waiting for anything; --cpu-max raises it, conet::yield_now() renews it")]
+    #[error(
+        "used its CPU budget of {budget:?} without waiting for anything; --cpu-max raises it, conet::yield_now() renews it"
+    )]
     CpuBudget {
         /// The budget.
         budget: Duration,

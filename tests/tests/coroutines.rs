@@ -27,7 +27,10 @@ fn canaries_die_when_stacks_are_not_switched() {
     let exit = Launch::guest("canary_control").arg("1000").arg("5").finish();
     exit.assert_code(1);
     let corrupted = numbers_after(&exit.stdout_text(), &["corrupted="]);
-    assert!(corrupted.first().is_some_and(|corrupted| *corrupted > 0), "by canaries, not by a trap: {exit:?}");
+    assert!(
+        corrupted.first().is_some_and(|corrupted| *corrupted > 0),
+        "by canaries, not by a trap: {exit:?}"
+    );
 }
 
 #[test]

@@ -71,7 +71,8 @@ fn more_than_the_machine_allows_exits_6_with_the_numbers() {
         // Of stock limits the mappings are the first to run out; a machine may have raised them.
         let limits = ["vm.max_map_count", "ulimit", "--memory-max"];
         assert!(limits.iter().any(|limit| line.contains(limit)), "which limit it is: {line}");
-        let numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u64>().ok());
+        let numbers =
+            line.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u64>().ok());
         let needed = numbers.clone().max().expect("how much is needed");
         assert!(needed >= 1_000_000 && numbers.clone().any(|number| number < needed), "both numbers: {line}");
         assert_eq!(line.matches("or lower").count(), 1, "said once: {line}");

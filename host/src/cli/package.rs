@@ -3,6 +3,8 @@
 //! Cargo and the package's build scripts and procedural macros run as this user, **outside of the sandbox**: building a
 //! stranger's package trusts the stranger. What is built then runs inside.
 
+#![expect(clippy::disallowed_methods, reason = "cargo is waited for before there are workers")]
+
 use std::{
     io::{self, BufReader},
     path::{Path, PathBuf},

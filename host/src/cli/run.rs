@@ -104,7 +104,8 @@ impl Run {
 
     fn options(self, component: PathBuf) -> Options {
         let limits = self.limits();
-        let mut tenant = TenantConfig::new(component.file_stem().map_or("guest".into(), |name| name.to_string_lossy()));
+        let mut tenant =
+            TenantConfig::new(component.file_stem().map_or("guest".into(), |name| name.to_string_lossy()));
         tenant.args = std::iter::once(component.display().to_string()).chain(self.args).collect();
         tenant.env = self.env;
         tenant.dirs = self.dir;

@@ -5,13 +5,7 @@ use std::time::Duration;
 use conet_rt::time;
 use wasmtime::component::{Access, Accessor, AccessorTask, HasSelf, Resource, TypedFunc};
 
-use super::{
-    HasView, View,
-    context::SpawnRequest,
-    fault,
-    tcp::Connection,
-    view::Live,
-};
+use super::{HasView, View, context::SpawnRequest, fault, tcp::Connection, view::Live};
 use crate::{
     bindings::{
         fibers,
@@ -79,7 +73,7 @@ impl<T: HasView> fibers::coroutine::HostWithStore<T> for HasSelf<View> {
             return Ok(Err(ErrorCode::LimitExceeded));
         };
         view.context.metrics.coroutines.increment();
-        let started = Go { start: fibers.start.clone(), entry, _live: fibers.live.enter(), _permit: permit };
+        let started = Go { start: fibers.start, entry, _live: fibers.live.enter(), _permit: permit };
         access.spawn(started)?;
         Ok(Ok(ids::next()))
     }

@@ -8,9 +8,7 @@ use std::{
 
 use rustix::io::Errno;
 
-use crate::bindings::net::types::{
-    ErrorCode, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress,
-};
+use crate::bindings::net::types::{ErrorCode, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};
 
 /// The contract's word for an I/O error.
 pub(crate) fn code(error: &Error) -> ErrorCode {

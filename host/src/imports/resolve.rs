@@ -49,6 +49,7 @@ pub enum ResolveError {
 
 impl Resolver {
     /// One that uses the system's resolver. No thread is started yet.
+    #[expect(clippy::disallowed_methods, reason = "looked up on threads of its own")]
     pub fn new() -> Resolver {
         Resolver::with(|name, port| Ok((name, port).to_socket_addrs()?.collect()))
     }

@@ -75,9 +75,7 @@ impl Connection {
     /// Takes it off this worker. One from a pool no longer returns there, and counts as the tenant's until it ends.
     pub fn pack(mut self) -> Result<Parcel, ErrorCode> {
         match std::mem::replace(&mut self.socket, Socket::Closed) {
-            Socket::Own(stream, permit) => {
-                Ok(Parcel(stream.into_fd().map_err(|e| code(&e))?, permit))
-            }
+            Socket::Own(stream, permit) => Ok(Parcel(stream.into_fd().map_err(|e| code(&e))?, permit)),
             Socket::Pooled(_) => Err(ErrorCode::Unsupported),
             Socket::Closed => Err(ErrorCode::Closed),
         }
@@ -203,7 +201,10 @@ impl View {
         })
     }
 
-    fn end_recv(&mut self, (received, waited): (Result<Vec<u8>, ErrorCode>, bool)) -> Result<Vec<u8>, ErrorCode> {
+    fn end_recv(
+        &mut self,
+        (received, waited): (Result<Vec<u8>, ErrorCode>, bool),
+    ) -> Result<Vec<u8>, ErrorCode> {
         let bytes = received.as_ref().map_or(0, Vec::len);
         self.blocked(waited, bytes > 0);
         self.context.metrics.bytes_in.add(bytes as u64);
@@ -251,7 +252,10 @@ impl HostListener for View {
         self.end_accept(accepted)
     }
 
-    fn local_address(&mut self, listener: Resource<Listener>) -> wasmtime::Result<Result<IpSocketAddress, ErrorCode>> {
+    fn local_address(
+        &mut self,
+        listener: Resource<Listener>,
+    ) -> wasmtime::Result<Result<IpSocketAddress, ErrorCode>> {
         Ok(Ok(self.table.get(&listener)?.address.into()))
     }
 
@@ -311,17 +315,27 @@ impl HostConnection for View {
         Ok(())
     }
 
-    fn peer_address(&mut self, connection: Resource<Connection>) -> wasmtime::Result<Result<IpSocketAddress, ErrorCode>> {
+    fn peer_address(
+        &mut self,
+        connection: Resource<Connection>,
+    ) -> wasmtime::Result<Result<IpSocketAddress, ErrorCode>> {
         fault::point("tcp.peer-address");
         self.with_stream(&connection, |stream| stream.peer_addr().map(Into::into))
     }
 
-    fn local_address(&mut self, connection: Resource<Connection>) -> wasmtime::Result<Result<IpSocketAddress, ErrorCode>> {
+    fn local_address(
+        &mut self,
+        connection: Resource<Connection>,
+    ) -> wasmtime::Result<Result<IpSocketAddress, ErrorCode>> {
         fault::point("tcp.local-address");
         self.with_stream(&connection, |stream| stream.local_addr().map(Into::into))
     }
 
-    fn set_nodelay(&mut self, connection: Resource<Connection>, enabled: bool) -> wasmtime::Result<Result<(), ErrorCode>> {
+    fn set_nodelay(
+        &mut self,
+        connection: Resource<Connection>,
+        enabled: bool,
+    ) -> wasmtime::Result<Result<(), ErrorCode>> {
         fault::point("tcp.set-nodelay");
         self.with_stream(&connection, |stream| stream.set_nodelay(enabled))
     }

@@ -1,5 +1,7 @@
 //! Pools of real connections to listeners of the test's own.
 
+#![expect(clippy::disallowed_methods, reason = "the peers are std's, on loopback, where nothing keeps them")]
+
 use std::{
     cell::RefCell,
     io::{Read, Write},

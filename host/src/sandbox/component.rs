@@ -112,7 +112,9 @@ fn compiled(
     cache: Option<&Cache>,
 ) -> Result<Component, LoadError> {
     let key = CacheKey::new(bytes, VERSIONS, &options.fingerprint());
-    if let Some(component) = cache.and_then(|cache| cache.load(&key)).and_then(|code| deserialize(engine, &code)) {
+    if let Some(component) =
+        cache.and_then(|cache| cache.load(&key)).and_then(|code| deserialize(engine, &code))
+    {
         return Ok(component);
     }
     let instrumented = stack_check::instrument(bytes)?;

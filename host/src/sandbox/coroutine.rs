@@ -11,10 +11,15 @@ use std::{
 use conet_rt::net::TcpStream;
 use wasmtime::{
     Store,
-    component::{ComponentNamedList, ComponentExportIndex, Instance, Lift, Lower, Resource},
+    component::{ComponentExportIndex, ComponentNamedList, Instance, Lift, Lower, Resource},
 };
 
-use super::{component::Loaded, slice, store::{Occupancy, State, store}, trap::Ended};
+use super::{
+    component::Loaded,
+    slice,
+    store::{Occupancy, State, store},
+    trap::Ended,
+};
 use crate::{
     ids,
     imports::{Context, context::SpawnRequest, tcp::Connection},
@@ -34,10 +39,10 @@ impl Sandbox {
     pub async fn handle(self: Arc<Self>, stream: TcpStream, permit: Permit) -> Ended {
         let id = ids::next();
         let entry = self.loaded.entries.handle.expect("only components with this entry are served");
-        let body = async |mut store: &mut Store<State>, instance: Instance| {
+        let body = async |store: &mut Store<State>, instance: Instance| {
             let connection = Connection::new(stream, permit, store.data().view.fate.clone());
             let connection = store.data_mut().view.table.push(connection)?;
-            let (result,) = call::<_, (Result<(), ()>,)>(&mut store, &instance, &entry, (connection,)).await?;
+            let (result,) = call::<_, (Result<(), ()>,)>(store, &instance, &entry, (connection,)).await?;
             Ok(result)
         };
         let ended = self.enter(id, Occupancy::One, body).await;
@@ -47,8 +52,9 @@ impl Sandbox {
 
     /// Runs what `coroutine.spawn` asked for in a fresh instance.
     pub async fn start(self: Arc<Self>, id: u64, request: SpawnRequest) -> Ended {
-        let entry = self.loaded.entries.start.expect("the spawner is set only for components with this entry");
-        let body = async |mut store: &mut Store<State>, instance: Instance| {
+        let entry =
+            self.loaded.entries.start.expect("the spawner is set only for components with this entry");
+        let body = async |store: &mut Store<State>, instance: Instance| {
             let view = &mut store.data_mut().view;
             let mut connections = Vec::new();
             for parcel in request.connections {
@@ -56,7 +62,7 @@ impl Sandbox {
                 connections.push(view.table.push(connection)?);
             }
             let params = (request.entry, connections, request.bytes);
-            call::<(u32, Vec<Resource<Connection>>, Vec<u8>), ()>(&mut store, &instance, &entry, params).await?;
+            call::<(u32, Vec<Resource<Connection>>, Vec<u8>), ()>(store, &instance, &entry, params).await?;
             Ok(Ok(()))
         };
         let ended = self.enter(id, Occupancy::One, body).await;
@@ -67,8 +73,8 @@ impl Sandbox {
     /// Runs a program whose main coroutine is its only one in this instance: a plain one, or a wasi:cli/run.
     pub async fn run(self: Arc<Self>, entry: ComponentExportIndex) -> Ended {
         let id = ids::next();
-        let body = async |mut store: &mut Store<State>, instance: Instance| {
-            let (result,) = call::<(), (Result<(), ()>,)>(&mut store, &instance, &entry, ()).await?;
+        let body = async |store: &mut Store<State>, instance: Instance| {
+            let (result,) = call::<(), (Result<(), ()>,)>(store, &instance, &entry, ()).await?;
             Ok(result)
         };
         let ended = self.enter(id, Occupancy::Many, body).await;

@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
-use crate::{
-    imports::Context,
-    quota::Permit,
-};
+use crate::{imports::Context, quota::Permit};
 
 /// Counts a store's memories and tables against the store's limit and the tenant's.
 pub struct Limiter {

@@ -247,8 +247,8 @@ fn is_version_of(name: &str, interface: &str) -> bool {
 mod tests {
     use super::*;
     use wasm_encoder::{
-        Component, ComponentExportKind, ComponentExportSection, ComponentInstanceSection, InstanceSection, Module,
-        ModuleArgs, ModuleSection, NestedComponentSection,
+        Component, ComponentExportKind, ComponentExportSection, ComponentInstanceSection, InstanceSection,
+        Module, ModuleArg, ModuleSection, NestedComponentSection,
     };
 
     /// A component that instantiates an empty module twice, and exports something under `name`.
@@ -256,8 +256,8 @@ mod tests {
         let mut component = Component::new();
         component.section(&ModuleSection(&Module::new()));
         let mut instances = InstanceSection::new();
-        instances.instantiate(0, Vec::<(&str, ModuleArgs)>::new());
-        instances.instantiate(0, Vec::<(&str, ModuleArgs)>::new());
+        instances.instantiate(0, Vec::<(&str, ModuleArg)>::new());
+        instances.instantiate(0, Vec::<(&str, ModuleArg)>::new());
         component.section(&instances);
         if let Some(name) = name {
             let mut exports = ComponentExportSection::new();

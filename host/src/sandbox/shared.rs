@@ -86,12 +86,16 @@ impl Sandbox {
                     };
                     let coroutine = context.coroutines.acquire().await;
                     context.metrics.coroutines.increment();
-                    let handle = handle.clone();
                     let connection = accessor.with(|mut a| {
                         let view = &mut a.get().view;
                         view.table.push(Connection::new(stream, permit, view.fate.clone()))
                     })?;
-                    accessor.spawn(Serve { handle, connection, _live: live.enter(), _coroutine: coroutine })?;
+                    accessor.spawn(Serve {
+                        handle,
+                        connection,
+                        _live: live.enter(),
+                        _coroutine: coroutine,
+                    })?;
                 }
                 all_ended(&live).await;
                 Ok(())
