@@ -52,15 +52,22 @@ fn coroutine_bomb_is_refused_and_the_program_goes_on() {
     assert!(text.contains("started=499 error=limit-exceeded") && text.contains("ended=499"), "{exit:?}");
 }
 
+/// Memory of the guest, and of the host around it.
 #[test]
 fn million_short_coroutines_leave_memory_flat() {
     let _turn = turn();
-    let exit = Launch::guest("short_coroutines").finish();
-    exit.assert_code(0);
-    let text = exit.stdout_text();
-    let sizes: Vec<u64> = numbers_after(&text, &["before=", "after="]);
-    let [before, after] = sizes[..] else { panic!("no sizes in {exit:?}") };
-    assert!(after <= before + before / 4 + 64, "from {before} to {after}: {exit:?}");
+    let host = Launch::guest("short_coroutines").start();
+    let pages_before = numbers_after(&host.wait_stdout_line("before="), &["before="])[0];
+    let before = host.process().rss_bytes();
+    let line = host.wait_stdout_line("after=");
+    let [count, pages] = numbers_after(&line, &["coroutines=", "after="])[..] else { panic!("{line}") };
+    let grown = host.process().rss_bytes().saturating_sub(before);
+    println!("{pages_before} pages, then {pages}; the host grew by {grown} bytes");
+    assert_eq!(count, 1_000_000);
+    // A page of 64 KiB here and there; a byte or two of each coroutine would be many.
+    assert!(pages <= pages_before + 8, "from {pages_before} to {pages} pages");
+    assert!(grown < 8 << 20, "the host grew by {grown} bytes");
+    host.stop();
 }
 
 #[test]

@@ -33,7 +33,8 @@ pub fn echo_until_told(mut conn: TcpStream, turn: impl FnOnce(&mut TcpStream) ->
 
 /// Calls every function that conet offers to whatever coroutine, then says `hello` and receives one byte.
 pub fn call_every_import(mut conn: TcpStream) -> Result<()> {
-    println!("{:?} serves {} at {:?}", conet::id(), conn.peer_addr()?, Instant::now());
+    let (own, peer) = (conn.local_addr()?, conn.peer_addr()?);
+    println!("{:?} serves {peer} on {own} at {:?}", conet::id(), Instant::now());
     conn.set_nodelay(true)?;
     conet::yield_now();
     conet::sleep(Duration::from_millis(1));
