@@ -25,6 +25,9 @@ pub fn build(dir: &Path) -> Result<PathBuf, BuildError> {
     }
     let package = describe(&dir)?;
     let (kind, name) = choose(&package, &dir)?;
+    if target_is_missing(&dir) {
+        add_target(&dir)?;
+    }
     let artifact = run_cargo(&dir, &package, kind, &name)?;
     artifact.ok_or(BuildError::NoArtifact { dir, name })
 }
@@ -88,7 +91,10 @@ pub enum BuildError {
         names: Vec<String>,
     },
     /// The toolchain cannot build for WebAssembly.
-    #[error("the Rust toolchain of {} has no target {TARGET}: run `rustup target add {TARGET}` there", dir.display())]
+    #[error(
+        "the Rust toolchain of {} has no target {TARGET}, and rustup could not add it: run `rustup target add {TARGET}` \
+         there, or install Rust from https://rustup.rs", dir.display()
+    )]
     NoTarget {
         /// The directory.
         dir: PathBuf,
@@ -226,11 +232,15 @@ fn run_cargo(dir: &Path, package: &Package, kind: Kind, name: &str) -> Result<Op
     if status.success() {
         return artifact.map_err(broken);
     }
-    // The compiler has said it at length on stderr; the remedy is worth its own line.
-    if target_is_missing(dir) {
-        Err(BuildError::NoTarget { dir: dir.into() })
-    } else {
-        Err(BuildError::Failed { dir: dir.into() })
+    Err(BuildError::Failed { dir: dir.into() })
+}
+
+/// Adds the target to the toolchain that builds in `dir`; rustup shows its progress on stderr.
+fn add_target(dir: &Path) -> Result<(), BuildError> {
+    let added = cargo(dir, "rustup").args(["target", "add", TARGET]).stdout(Stdio::null()).status();
+    match added {
+        Ok(status) if status.success() => Ok(()),
+        _ => Err(BuildError::NoTarget { dir: dir.into() }),
     }
 }
 
