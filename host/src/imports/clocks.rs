@@ -33,6 +33,7 @@ impl monotonic_clock::Host for View {
     }
 
     fn subscribe_duration(&mut self, duration: u64) -> wasmtime::Result<Resource<DynPollable>> {
+        fault::point("clocks.subscribe");
         let at = Instant::now().checked_add(Duration::from_nanos(duration));
         let alarm = self.table.push(Alarm { at, yielded: false })?;
         subscribe(&mut self.table, alarm)

@@ -14,16 +14,20 @@ pub const POINTS: &[&str] = &[
     "tcp.peer-address",
     "tcp.local-address",
     "tcp.set-nodelay",
+    "tcp.drop",
     "pool.open",
     "pool.get",
     "pool.stats",
+    "pool.drop",
     "coroutine.spawn",
     "coroutine.go",
     "coroutine.sleep",
     "coroutine.yield-now",
     "coroutine.id",
     "clocks.now",
+    "clocks.subscribe",
     "stdio.stdout",
+    "stdio.stderr",
 ];
 
 /// Panics if `CONET_FAULT` names this point.

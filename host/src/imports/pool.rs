@@ -97,6 +97,7 @@ impl HostPool for View {
     }
 
     fn drop(&mut self, pool: Resource<PoolHandle>) -> wasmtime::Result<()> {
+        fault::point("pool.drop");
         self.table.delete(pool)?;
         Ok(())
     }

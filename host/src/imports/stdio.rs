@@ -37,6 +37,7 @@ impl stdout::Host for View {
 
 impl stderr::Host for View {
     fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
+        fault::point("stdio.stderr");
         let stream: DynOutputStream = Box::new(Stream(self.context.stderr.clone()));
         Ok(self.table.push(stream)?)
     }

@@ -256,10 +256,12 @@ impl HostListener for View {
         &mut self,
         listener: Resource<Listener>,
     ) -> wasmtime::Result<Result<IpSocketAddress, ErrorCode>> {
+        fault::point("tcp.local-address");
         Ok(Ok(self.table.get(&listener)?.address.into()))
     }
 
     fn drop(&mut self, listener: Resource<Listener>) -> wasmtime::Result<()> {
+        fault::point("tcp.drop");
         self.table.delete(listener)?;
         Ok(())
     }
@@ -341,6 +343,7 @@ impl HostConnection for View {
     }
 
     fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
+        fault::point("tcp.drop");
         self.table.delete(connection)?.let_go();
         Ok(())
     }
