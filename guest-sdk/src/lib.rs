@@ -56,6 +56,13 @@ pub use conet_macros::{handler, main};
 pub use coroutine::{CoroutineId, go, id, sleep, spawn, spawn_with, yield_now};
 pub use error::ErrorCode;
 
+/// Ends the program, with all its coroutines, and the host with this exit code.
+///
+/// `std::process::exit` ends it too, but on wasm32-wasip2 its code arrives as 0 or 1.
+pub fn exit(code: u8) -> ! {
+    abi::exit(code)
+}
+
 #[cfg(not(target_family = "wasm"))]
 pub use abi::run;
 

@@ -20,6 +20,7 @@ fn exit_code_tells_how_the_program_ended() {
 fn exit_code_of_the_guest_is_the_hosts() {
     Launch::component(artifacts::text_component("exit_seven")).finish().assert_code(7);
     Launch::component(artifacts::text_component("run_ok")).finish().assert_code(0);
+    Launch::guest("exit_code").arg("9").finish().assert_code(9);
 }
 
 #[test]

@@ -10,3 +10,7 @@ pub use coroutine::run;
 pub(crate) use coroutine::{go, id, sleep, spawn, spawn_with, yield_now};
 pub(crate) use pool::Pool;
 pub(crate) use socket::{Connection, Listener};
+
+pub(crate) fn exit(code: u8) -> ! {
+    std::process::exit(code.into())
+}

@@ -5,6 +5,7 @@ mod calls;
 mod convert;
 mod coroutine;
 pub(crate) mod entry;
+mod exit;
 mod fiber;
 mod pool;
 mod returned;
@@ -12,5 +13,6 @@ mod socket;
 mod stack;
 
 pub(crate) use coroutine::{go, id, sleep, spawn, spawn_with, yield_now};
+pub(crate) use exit::exit;
 pub(crate) use pool::Pool;
 pub(crate) use socket::{Connection, Listener};
