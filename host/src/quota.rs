@@ -102,7 +102,7 @@ impl Quota {
 
     fn take(self: &Arc<Self>, units: u64) -> Option<Permit> {
         let fits = |used: u64| used.checked_add(units).filter(|after| *after <= self.max);
-        let before = self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).ok()?;
+        let before = self.used.try_update(Ordering::SeqCst, Ordering::SeqCst, fits).ok()?;
         self.peak.fetch_max(before + units, Ordering::Relaxed);
         Some(Permit { quota: self.clone(), units })
     }

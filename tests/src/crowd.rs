@@ -44,7 +44,7 @@ impl Crowd {
 fn message(round: usize, index: usize) -> [u8; MESSAGE_BYTES] {
     let seed = (round * 1_000_003 + index) as u64;
     let mut message = [0; MESSAGE_BYTES];
-    for (position, word) in message.chunks_exact_mut(8).enumerate() {
+    for (position, word) in message.as_chunks_mut::<8>().0.iter_mut().enumerate() {
         let value = (seed + position as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         word.copy_from_slice(&value.to_le_bytes());
     }
