@@ -35,9 +35,12 @@ pub fn echo_until_told(mut conn: TcpStream, turn: impl FnOnce(&mut TcpStream) ->
 pub fn call_every_import(mut conn: TcpStream) -> Result<()> {
     let (own, peer) = (conn.local_addr()?, conn.peer_addr()?);
     println!("{:?} serves {peer} on {own} at {:?}", conet::id(), Instant::now());
+    eprintln!("and says so");
     conn.set_nodelay(true)?;
     conet::yield_now();
     conet::sleep(Duration::from_millis(1));
+    // By the clock of WASI.
+    std::thread::sleep(Duration::from_millis(1));
     conet::spawn_with(|_, _| {}, Vec::new(), Vec::new())?;
 
     let listener = TcpListener::bind("127.0.0.1:0")?;
