@@ -1,4 +1,4 @@
-//! A program that ends as its first argument says: `ok`, `err`, `panic`, or an exit code.
+//! A program that ends as its first argument says: `ok`, `err`, `panic`, an exit code, or `std` for std's exit with 7.
 
 #[conet::main]
 fn main() -> Result<(), String> {
@@ -6,7 +6,8 @@ fn main() -> Result<(), String> {
         Some("ok") => Ok(()),
         Some("err") => Err("told to fail".to_owned()),
         Some("panic") => panic!("told to panic"),
-        Some(code) => std::process::exit(code.parse().map_err(|_| format!("not an exit code: {code}"))?),
+        Some("std") => std::process::exit(7),
+        Some(code) => conet::exit(code.parse().map_err(|_| format!("not an exit code: {code}"))?),
         None => Err("no argument".to_owned()),
     }
 }
