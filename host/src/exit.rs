@@ -118,6 +118,7 @@ impl StartError {
     pub fn exit(&self) -> Exit {
         match self {
             StartError::Read { .. } | StartError::Options(_) | StartError::Folder { .. } => Exit::Usage,
+            StartError::Load { error: LoadError::Engine(_), .. } => Exit::Machine,
             StartError::Scan { .. } | StartError::Load { .. } => Exit::Refused,
             StartError::Bind { .. } => Exit::Bind,
             StartError::Machine(_) => Exit::Machine,

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    io::Read as _,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener},
+    path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -52,8 +53,8 @@ pub struct Options {
     pub component: PathBuf,
     /// The tenant it is run for.
     pub tenant: TenantConfig,
-    /// Where to listen for a handler.
-    pub listen: SocketAddr,
+    /// Where to listen for a handler; none is the default, and all that a program may have.
+    pub listen: Option<SocketAddr>,
     /// Worker threads.
     pub workers: usize,
     /// Where compiled code is kept; none keeps none.
@@ -63,9 +64,9 @@ pub struct Options {
 /// Runs it to its end.
 pub fn run(options: Options) -> Result<Exit, StartError> {
     let (events, happened) = channel();
-    // First of all: a signal that comes while the component compiles must not be lost, nor kill half a start.
-    watch_signals(events.clone())?;
+    let starting = watch_signals(events.clone())?;
     let host = Host::start(options, events)?;
+    starting.store(false, Ordering::SeqCst);
     Ok(host.watch(&happened))
 }
 
@@ -87,10 +88,15 @@ struct Host {
 impl Host {
     fn start(options: Options, events: Sender<Occurrence>) -> Result<Self, StartError> {
         let Options { component: path, tenant: mut config, listen, workers, cache } = options;
-        let bytes = fs::read(&path).map_err(|error| StartError::Read { path: path.clone(), error })?;
+        let bytes = read(&path)?;
         let scan = scan(&bytes, FLATTENED_INSTANCES_MAX)
             .map_err(|error| StartError::Scan { path: path.clone(), error })?;
         let role = Role::choose(&scan, &config).map_err(StartError::Options)?;
+        if listen.is_some() && !role.is_handler() {
+            let why = "--listen is for handlers, and this component is a program: it listens itself, often where its \
+                       arguments say";
+            return Err(StartError::Options(why.to_owned()));
+        }
         let room = Room::measure(&mut config, role, workers)?;
 
         let memory = if role == Role::IsolatedHandler {
@@ -111,7 +117,7 @@ impl Host {
 
         // Before there are threads that would have to be taken down again.
         let socket = match role.is_handler() {
-            true => Some(bind(listen)?),
+            true => Some(bind(listen.unwrap_or(LISTEN_DEFAULT))?),
             false => None,
         };
         let ticker = Ticker::start(loaded.engine.clone())?;
@@ -295,7 +301,12 @@ fn announce(address: SocketAddr) {
     eprintln!("listening on {address}");
 }
 
-fn watch_signals(events: Sender<Occurrence>) -> std::io::Result<()> {
+/// Signals go to `events`; until the flag it gives is cleared, one ends the process, in which nothing runs yet.
+fn watch_signals(events: Sender<Occurrence>) -> std::io::Result<Arc<AtomicBool>> {
+    let starting = Arc::new(AtomicBool::new(true));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, Exit::Done.code().into(), starting.clone())?;
+    }
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         for _ in &mut signals {
@@ -304,7 +315,25 @@ fn watch_signals(events: Sender<Occurrence>) -> std::io::Result<()> {
             }
         }
     })?;
-    Ok(())
+    Ok(starting)
+}
+
+/// The component's bytes.
+fn read(path: &Path) -> Result<Vec<u8>, StartError> {
+    let unreadable = |error| StartError::Read { path: path.into(), error };
+    let about = fs::metadata(path).map_err(unreadable)?;
+    // A pipe could keep us waiting for ever, a device never end.
+    if !about.is_file() {
+        return Err(unreadable(std::io::Error::other("it is not a file")));
+    }
+    if about.len() > COMPONENT_BYTES_MAX {
+        let error = format!("it has {} bytes, and a component may have {COMPONENT_BYTES_MAX}", about.len());
+        return Err(unreadable(std::io::Error::other(error)));
+    }
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(unreadable)?;
+    file.take(COMPONENT_BYTES_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
 }
 
 /// A sender of tenant events that ends in `events`.
@@ -334,6 +363,10 @@ fn log_counters(context: &Context) {
     );
 }
 
+/// Where a handler listens if nothing is said.
+const LISTEN_DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7000));
+/// Bytes of a component: a debug build of a large guest has some ten million.
+const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 /// Signals this close together are one.
 const ONE_WISH: Duration = Duration::from_millis(100);
 /// Instances of a component, nested ones counted: what it may make of itself before it is compiled.

@@ -29,9 +29,9 @@ pub struct Run {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 
-    /// Where to listen, for a handler. Itself the grant to do so.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7000")]
-    listen: SocketAddr,
+    /// Where to listen, for a handler. Itself the grant to do so [default: 127.0.0.1:7000].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
     /// What a handler's connections share: `connection` (nothing: a fresh instance each) or `shared` (an instance for
     /// each worker; needs #[conet::handler(shared)]).
     #[arg(long, value_name = "HOW", default_value = "connection")]
@@ -58,7 +58,7 @@ pub struct Run {
 
     /// Memory of an instance, tables included [default: 8MiB for a connection's or a spawned coroutine's, 512MiB for
     /// one that coroutines share].
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = memory_max)]
     memory_max: Option<usize>,
     /// Connections accepted at once; more wait to be accepted [default: 10000].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -163,6 +163,14 @@ impl From<StartError> for Failure {
     }
 }
 
+fn memory_max(text: &str) -> Result<usize, String> {
+    let bytes = parse_size(text).map_err(|error: UnitError| error.to_string())?;
+    if bytes > MEMORY_BYTES_MAX {
+        return Err("a 32-bit memory has 4GiB at most".to_owned());
+    }
+    Ok(bytes)
+}
+
 fn cpu_max(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text).map_err(|error: UnitError| error.to_string())?;
     if duration.is_zero() {
@@ -173,3 +181,5 @@ fn cpu_max(text: &str) -> Result<Duration, String> {
 
 /// The main coroutine of a program on each worker, and a few that connect out.
 const COROUTINES_BESIDE_CONNECTIONS: usize = 64;
+/// What 32-bit WebAssembly can address.
+const MEMORY_BYTES_MAX: usize = 4 << 30;

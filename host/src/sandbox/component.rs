@@ -56,7 +56,7 @@ pub enum LoadError {
     #[error("{0}")]
     StackCheck(#[from] StackCheckError),
     /// The pool or the compiler cannot be set up as configured.
-    #[error("cannot make the engine: {0:#}")]
+    #[error("cannot set up the room for instances; lower --memory-max or --connections-max: {0:#}")]
     Engine(wasmtime::Error),
     /// Not valid, or needs what is switched off.
     #[error("cannot compile the component: {0:#}")]
@@ -65,7 +65,7 @@ pub enum LoadError {
     #[error("cannot link the component: {0:#}")]
     Link(wasmtime::Error),
     /// It needs more memory, tables or core instances than the limits allow.
-    #[error("the component does not fit its limits: {0:#}")]
+    #[error("the component does not fit its limits (--memory-max raises the one on memory): {0:#}")]
     Limits(wasmtime::Error),
 }
 
@@ -112,27 +112,26 @@ fn compiled(
     cache: Option<&Cache>,
 ) -> Result<Component, LoadError> {
     let key = CacheKey::new(bytes, VERSIONS, &options.fingerprint());
-    if let Some(component) =
-        cache.and_then(|cache| cache.load(&key)).and_then(|code| deserialize(engine, &code))
-    {
-        return Ok(component);
+    if let Some(code) = cache.and_then(|cache| cache.load(&key)) {
+        match deserialize(engine, &code) {
+            Ok(component) => return Ok(component),
+            Err(error) => tracing::info!("compiling anew: {error:#}"),
+        }
     }
     let instrumented = stack_check::instrument(bytes)?;
     let code = engine.precompile_component(&instrumented).map_err(LoadError::Compile)?;
     if let Some(cache) = cache {
         cache.store(&key, &code);
     }
-    deserialize(engine, &code)
-        .ok_or_else(|| LoadError::Compile(wasmtime::format_err!("the compiler's own output does not load")))
+    // The pool refuses here what can never fit into its slots.
+    deserialize(engine, &code).map_err(LoadError::Limits)
 }
 
-/// Loads compiled code; none if this Engine cannot use it, so that it is compiled anew.
-fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
+fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `code` is what `Engine::precompile_component` returned: in this process just now, or in an earlier one
     // whose cache entry `Cache::load` gives out only if its MAC, made with a key that none but this user can read,
     // covers these bytes and the key they are asked for by. wasmtime itself checks its version and configuration.
-    let loaded = unsafe { Component::deserialize(engine, code) };
-    loaded.inspect_err(|error| tracing::warn!(%error, "compiled code does not fit this engine")).ok()
+    unsafe { Component::deserialize(engine, code) }
 }
 
 /// What compiled code depends on besides the component and the Engine's options.

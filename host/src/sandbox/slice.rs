@@ -29,8 +29,8 @@ pub struct Slice {
     blocking_points: u64,
     /// CPU time used since then, up to `since`.
     used: Duration,
-    /// This thread's CPU time when `used` was last brought up to date.
-    since: Duration,
+    /// This thread's CPU time when `used` was last brought up to date; none before the first time.
+    since: Option<Duration>,
     /// The store's last yield, which returns while the store is out of reach.
     pub(super) last_yield: Arc<Yield>,
 }
@@ -87,17 +87,23 @@ pub(super) fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Re
 
 impl Slice {
     /// Brings the CPU time used since the last blocking point up to date.
+    ///
+    /// Measuring begins with the second deadline after one: most coroutines wait again long before, and reading this
+    /// clock is a system call.
     fn charge(&mut self, blocking_points: u64) -> Duration {
-        let now = thread_cpu_time();
-        if self.blocking_points != blocking_points || self.since.is_zero() {
+        if self.blocking_points != blocking_points {
             self.blocking_points = blocking_points;
             self.used = Duration::ZERO;
-        } else {
+            self.since = None;
+            return Duration::ZERO;
+        }
+        let now = thread_cpu_time();
+        if let Some(since) = self.since {
             // What others used between a yield and its return is not ours.
             let resumed = Duration::from_nanos(self.last_yield.cpu_nanos.load(Relaxed));
-            self.used += now.saturating_sub(self.since.max(resumed));
+            self.used += now.saturating_sub(since.max(resumed));
         }
-        self.since = now;
+        self.since = Some(now);
         self.used
     }
 
