@@ -57,6 +57,45 @@ fn missing_file_is_a_bad_argument() {
     exit.one_line();
 }
 
+/// A pipe without a writer would be waited for, a device read for ever.
+#[test]
+fn what_is_no_file_is_a_bad_argument() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let pipe = folder.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+    for path in [pipe.as_path(), "/dev/zero".as_ref()] {
+        let exit = Launch::component(path).finish();
+        exit.assert_code(2).assert_stderr("not a file");
+        exit.one_line();
+    }
+}
+
+#[test]
+fn oversized_file_is_not_read() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("huge.wasm");
+    let huge = std::fs::File::create(&path).expect("a file");
+    huge.set_len(1 << 40).expect("a hole");
+    let exit = Launch::component(&path).finish();
+    exit.assert_code(2).assert_stderr("may have");
+    exit.one_line();
+}
+
+#[test]
+fn component_that_needs_more_memory_than_it_may_have_is_refused() {
+    let exit = Launch::guest("echo").option("--memory-max", "64KiB").finish();
+    exit.assert_code(4).assert_stderr("--memory-max");
+    exit.one_line();
+}
+
+#[test]
+fn program_is_not_listened_for() {
+    let exit = Launch::handler("echo").finish();
+    exit.assert_code(2).assert_stderr("--listen is for handlers");
+    exit.one_line();
+}
+
 #[test]
 fn folder_without_a_package_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
