@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::net::sockopt;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::op::{Accept, Operation};
 use super::owned::Owned;
@@ -93,14 +93,13 @@ impl TcpListener {
 }
 
 fn open(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    sockopt::set_socket_reuseaddr(&fd, options.reuse_address)?;
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    socket.set_reuse_address(options.reuse_address)?;
     if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&fd, options.ipv6_only)?;
+        socket.set_only_v6(options.ipv6_only)?;
     }
-    bind(&fd, &address)?;
-    listen(&fd, i32::from(options.backlog))?;
-    Ok(fd)
+    socket.bind(&address.into())?;
+    socket.listen(options.backlog.into())?;
+    Ok(socket.into())
 }
