@@ -8,8 +8,8 @@ wasmtime::component::bindgen!({
     imports: {
         "conet:net/tcp.[method]listener.accept": async | trappable,
         "conet:net/tcp.[static]connection.connect": async | trappable,
-        "conet:net/tcp.[method]connection.recv": async | trappable,
-        "conet:net/tcp.[method]connection.send": async | trappable,
+        "conet:net/tcp.[method]connection.recv": async | store | trappable,
+        "conet:net/tcp.[method]connection.send": async | store | trappable,
         "conet:net/pool.[method]pool.get": async | trappable,
         "conet:net/coroutine.sleep": async | trappable,
         "conet:net/coroutine.yield-now": async | trappable,

@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    io,
+    io, marker,
     net::{Shutdown, SocketAddr},
     os::fd::OwnedFd,
     sync::Arc,
@@ -10,24 +10,28 @@ use std::{
 };
 
 use conet_rt::{
-    net::{ListenOptions, TcpListener, TcpStream},
+    Buf,
+    net::{ListenOptions, Recv, Send, TcpListener, TcpStream},
     time,
 };
-use wasmtime::component::{Accessor, HasSelf, Resource};
+use wasmtime::{
+    AsContextMut,
+    component::{Access, Accessor, HasSelf, Resource},
+};
 
 use super::{
-    View,
+    HasView, View,
     accept::accept,
     egress,
     error::{code, deadline},
     fault,
-    view::{Fate, noting_wait},
+    view::{Call, Called, Fate, noting_wait},
 };
 use crate::{
     bindings::{
         fibers,
         net::{
-            tcp::{Host, HostConnection, HostListener, ShutdownType},
+            tcp::{Host, HostConnection, HostConnectionWithStore, HostListener, ShutdownType},
             types::{ErrorCode, IpSocketAddress, Target},
         },
     },
@@ -136,7 +140,7 @@ impl View {
         &mut self,
         listener: &Resource<Listener>,
         timeout: Option<u64>,
-    ) -> wasmtime::Result<impl Future<Output = Accepted> + Send + use<>> {
+    ) -> wasmtime::Result<impl Future<Output = Accepted> + marker::Send + use<>> {
         fault::point("tcp.accept");
         let socket = self.table.get(listener)?.socket.clone();
         let context = self.context.clone();
@@ -160,7 +164,7 @@ impl View {
         &mut self,
         target: Target,
         timeout: Option<u64>,
-    ) -> impl Future<Output = Result<(TcpStream, Permit), ErrorCode>> + Send + use<> {
+    ) -> impl Future<Output = Result<(TcpStream, Permit), ErrorCode>> + marker::Send + use<> {
         fault::point("tcp.connect");
         let context = self.context.clone();
         async move {
@@ -188,27 +192,21 @@ impl View {
         connection: &Resource<Connection>,
         max: u32,
         timeout: Option<u64>,
-    ) -> wasmtime::Result<impl Future<Output = Result<Vec<u8>, ErrorCode>> + Send + use<>> {
+    ) -> wasmtime::Result<Result<Call<Recv>, ErrorCode>> {
         fault::point("tcp.recv");
-        let recv = match self.table.get(connection)?.stream() {
-            _ if max == 0 => Err(ErrorCode::InvalidArgument),
-            Ok(stream) => Ok(stream.recv((max as usize).min(CHUNK_BYTES_MAX))),
-            Err(code) => Err(code),
-        };
-        Ok(async move {
-            let received = within_io(deadline(timeout), recv?).await?;
-            Ok(received.to_vec())
-        })
+        let stream = self.table.get(connection)?.stream();
+        if max == 0 {
+            return Ok(Err(ErrorCode::InvalidArgument));
+        }
+        let max = (max as usize).min(CHUNK_BYTES_MAX);
+        Ok(stream.map(|stream| Call::new(stream.recv(max), deadline(timeout))))
     }
 
-    fn end_recv(
-        &mut self,
-        (received, waited): (Result<Vec<u8>, ErrorCode>, bool),
-    ) -> Result<Vec<u8>, ErrorCode> {
-        let bytes = received.as_ref().map_or(0, Vec::len);
-        self.blocked(waited, bytes > 0);
+    fn end_recv(&mut self, received: Called<Buf>) -> Result<Vec<u8>, ErrorCode> {
+        let bytes = received.result.as_ref().map_or(0, |buf| buf.len());
+        self.blocked(received.waited, bytes > 0);
         self.context.metrics.bytes_in.add(bytes as u64);
-        received
+        received.result.map(|buf| buf.to_vec())
     }
 
     fn begin_send(
@@ -216,18 +214,29 @@ impl View {
         connection: &Resource<Connection>,
         mut data: Vec<u8>,
         timeout: Option<u64>,
-    ) -> wasmtime::Result<impl Future<Output = Result<u32, ErrorCode>> + Send + use<>> {
+    ) -> wasmtime::Result<Result<Call<Send>, ErrorCode>> {
         fault::point("tcp.send");
         data.truncate(CHUNK_BYTES_MAX);
-        let send = self.table.get(connection)?.stream().map(|stream| stream.send(data));
-        Ok(async move { Ok(within_io(deadline(timeout), send?).await? as u32) })
+        let stream = self.table.get(connection)?.stream();
+        Ok(stream.map(|stream| Call::new(stream.send(data), deadline(timeout))))
     }
 
-    fn end_send(&mut self, (sent, waited): (Result<u32, ErrorCode>, bool)) -> Result<u32, ErrorCode> {
-        let bytes = *sent.as_ref().unwrap_or(&0);
-        self.blocked(waited, bytes > 0);
-        self.context.metrics.bytes_out.add(bytes.into());
-        sent
+    fn end_send(&mut self, sent: Called<usize>) -> Result<u32, ErrorCode> {
+        let bytes = *sent.result.as_ref().unwrap_or(&0);
+        self.blocked(sent.waited, bytes > 0);
+        self.context.metrics.bytes_out.add(bytes as u64);
+        // At most CHUNK_BYTES_MAX.
+        sent.result.map(|bytes| bytes as u32)
+    }
+}
+
+/// The call's outcome, once it has begun.
+async fn called<R, F: Future<Output = io::Result<R>> + Unpin>(
+    begun: Result<Call<F>, ErrorCode>,
+) -> Called<R> {
+    match begun {
+        Ok(call) => call.await,
+        Err(code) => Called::refused(code),
     }
 }
 
@@ -275,26 +284,6 @@ impl HostConnection for View {
     ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
         let connected = noting_wait(self.begin_connect(target, timeout)).await;
         self.end_connect(connected)
-    }
-
-    async fn recv(
-        &mut self,
-        connection: Resource<Connection>,
-        max: u32,
-        timeout: Option<u64>,
-    ) -> wasmtime::Result<Result<Vec<u8>, ErrorCode>> {
-        let received = noting_wait(self.begin_recv(&connection, max, timeout)?).await;
-        Ok(self.end_recv(received))
-    }
-
-    async fn send(
-        &mut self,
-        connection: Resource<Connection>,
-        data: Vec<u8>,
-        timeout: Option<u64>,
-    ) -> wasmtime::Result<Result<u32, ErrorCode>> {
-        let sent = noting_wait(self.begin_send(&connection, data, timeout)?).await;
-        Ok(self.end_send(sent))
     }
 
     fn shutdown(
@@ -349,9 +338,39 @@ impl HostConnection for View {
     }
 }
 
+impl<T: HasView> HostConnectionWithStore<T> for HasSelf<View> {
+    async fn recv(
+        mut access: Access<'_, T, Self>,
+        connection: Resource<Connection>,
+        max: u32,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<Vec<u8>, ErrorCode>> {
+        let recv = access.get().begin_recv(&connection, max, timeout)?;
+        let received = called(recv).await;
+        if received.waited {
+            T::begin_slice(access.as_context_mut());
+        }
+        Ok(access.get().end_recv(received))
+    }
+
+    async fn send(
+        mut access: Access<'_, T, Self>,
+        connection: Resource<Connection>,
+        data: Vec<u8>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<u32, ErrorCode>> {
+        let send = access.get().begin_send(&connection, data, timeout)?;
+        let sent = called(send).await;
+        if sent.waited {
+            T::begin_slice(access.as_context_mut());
+        }
+        Ok(access.get().end_send(sent))
+    }
+}
+
 impl fibers::tcp::Host for View {}
 
-impl<T: Send + 'static> fibers::tcp::HostWithStore<T> for HasSelf<View> {
+impl<T: marker::Send + 'static> fibers::tcp::HostWithStore<T> for HasSelf<View> {
     async fn accept(
         accessor: &Accessor<T, Self>,
         listener: Resource<Listener>,
@@ -379,7 +398,7 @@ impl<T: Send + 'static> fibers::tcp::HostWithStore<T> for HasSelf<View> {
         timeout: Option<u64>,
     ) -> wasmtime::Result<Result<Vec<u8>, ErrorCode>> {
         let recv = accessor.with(|mut a| a.get().begin_recv(&connection, max, timeout))?;
-        let received = noting_wait(recv).await;
+        let received = called(recv).await;
         Ok(accessor.with(|mut a| a.get().end_recv(received)))
     }
 
@@ -390,7 +409,7 @@ impl<T: Send + 'static> fibers::tcp::HostWithStore<T> for HasSelf<View> {
         timeout: Option<u64>,
     ) -> wasmtime::Result<Result<u32, ErrorCode>> {
         let send = accessor.with(|mut a| a.get().begin_send(&connection, data, timeout))?;
-        let sent = noting_wait(send).await;
+        let sent = called(send).await;
         Ok(accessor.with(|mut a| a.get().end_send(sent)))
     }
 }
@@ -439,16 +458,6 @@ pub(crate) async fn within<T>(
     future: impl Future<Output = Result<T, ErrorCode>>,
 ) -> Result<T, ErrorCode> {
     time::timeout_at(deadline, future).await.unwrap_or(Err(ErrorCode::TimedOut))
-}
-
-async fn within_io<T>(
-    deadline: Option<Instant>,
-    op: impl Future<Output = io::Result<T>>,
-) -> Result<T, ErrorCode> {
-    match time::timeout_at(deadline, op).await {
-        Ok(result) => result.map_err(|e| code(&e)),
-        Err(_) => Err(ErrorCode::TimedOut),
-    }
 }
 
 /// Bytes of one recv or send, whatever the guest asks for.

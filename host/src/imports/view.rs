@@ -2,17 +2,26 @@
 
 use std::{
     collections::HashMap,
+    io,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context as TaskContext, Poll},
+    time::Instant,
 };
 
-use wasmtime::component::{ResourceTable, TypedFunc};
+use conet_rt::time::{Sleep, sleep_until};
+use wasmtime::{
+    StoreContextMut,
+    component::{ResourceTable, TypedFunc},
+};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::{Context, wasi};
+use super::{Context, error::code, wasi};
+use crate::bindings::net::types::ErrorCode;
 
 /// The part of a store's data that imports work on.
 pub struct View {
@@ -38,6 +47,11 @@ pub struct View {
 pub trait HasView: Send + 'static {
     /// The view.
     fn view(&mut self) -> &mut View;
+
+    /// A coroutine with the store to itself has waited and goes on: its slice begins now.
+    fn begin_slice(store: StoreContextMut<'_, Self>)
+    where
+        Self: Sized;
 }
 
 /// Starting coroutines in a shared instance.
@@ -129,6 +143,50 @@ impl WasiView for View {
 }
 
 impl crate::bindings::net::types::Host for View {}
+
+/// How a blocking call came out, and whether it had to wait.
+pub(crate) struct Called<R> {
+    pub(crate) result: Result<R, ErrorCode>,
+    pub(crate) waited: bool,
+}
+
+impl<R> Called<R> {
+    /// It was refused before it began.
+    pub(crate) fn refused(code: ErrorCode) -> Self {
+        Self { result: Err(code), waited: false }
+    }
+}
+
+/// An operation with its deadline. Small and flat, because one waits in every idle connection, and is copied on its way
+/// there.
+pub(crate) struct Call<F> {
+    op: F,
+    deadline: Option<Instant>,
+    /// Made when the operation has to wait.
+    timer: Option<Pin<Box<Sleep>>>,
+    waited: bool,
+}
+
+impl<F> Call<F> {
+    pub(crate) fn new(op: F, deadline: Option<Instant>) -> Self {
+        Self { op, deadline, timer: None, waited: false }
+    }
+}
+
+impl<R, F: Future<Output = io::Result<R>> + Unpin> Future for Call<F> {
+    type Output = Called<R>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Called<R>> {
+        let call = &mut *self;
+        if let Poll::Ready(result) = Pin::new(&mut call.op).poll(cx) {
+            return Poll::Ready(Called { result: result.map_err(|e| code(&e)), waited: call.waited });
+        }
+        call.waited = true;
+        let Some(deadline) = call.deadline else { return Poll::Pending };
+        let timer = call.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        timer.as_mut().poll(cx).map(|()| Called { result: Err(ErrorCode::TimedOut), waited: true })
+    }
+}
 
 /// `future`'s output, and whether it had to wait.
 pub(crate) async fn noting_wait<F: Future>(future: F) -> (F::Output, bool) {

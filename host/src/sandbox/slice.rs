@@ -107,6 +107,11 @@ impl Slice {
         self.used
     }
 
+    /// The store has just been given a deadline of its own.
+    pub(super) fn begin(&mut self) {
+        self.turn = TURN.get();
+    }
+
     /// Is this the first deadline of its turn?
     fn begins(&mut self) -> bool {
         // A slice that began with the return from a yield had a deadline of its own.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wasmtime::{Engine, Store};
+use wasmtime::{Engine, Store, StoreContextMut};
 
 use super::{
     limiter::Limiter,
@@ -23,6 +23,11 @@ pub struct State {
 impl HasView for State {
     fn view(&mut self) -> &mut View {
         &mut self.view
+    }
+
+    fn begin_slice(mut store: StoreContextMut<'_, Self>) {
+        store.set_epoch_deadline(SLICE_TICKS);
+        store.data_mut().slice.begin();
     }
 }
 
