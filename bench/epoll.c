@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BUFFER_BYTES = 16 * 1024, BACKLOG = 4096, EVENTS = 1024, FILES_MAX = 1 << 20 };
+enum { BUFFER_BYTES = 4 * 1024, BACKLOG = 4096, EVENTS = 1024, FILES_MAX = 1 << 20 };
 
 /* Received and not yet taken by the kernel; nothing more is received meanwhile. */
 struct connection {

@@ -11,3 +11,4 @@ pub mod idle;
 pub mod load;
 pub mod memory;
 pub mod serve;
+pub mod start;

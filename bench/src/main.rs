@@ -1,5 +1,6 @@
 //! `conet-bench`: the command line.
 
+use std::fmt::Display;
 use std::io::{Write, stderr, stdout};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +11,8 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use conet_bench::compare::{self, Build, Comparison, Contender};
 use conet_bench::load::{self, Pace, Peer, Plan};
-use conet_bench::{cpu, idle, serve};
+use conet_bench::{cpu, idle, serve, start};
+use serde::Serialize;
 
 /// Measures TCP echo servers.
 #[derive(Parser)]
@@ -47,6 +49,21 @@ enum Command {
         /// Connections to open.
         #[arg(short, long, default_value_t = 5000)]
         connections: usize,
+        /// Print one line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure the time from a host's start to `listening on`: cold, compiling the component, and warm.
+    Start {
+        /// The host.
+        #[arg(long, default_value = "target/release/conet-host")]
+        host: PathBuf,
+        /// A program that listens where its first argument says.
+        #[arg(default_value = "target/wasm32-wasip2/release/echo.wasm")]
+        component: PathBuf,
+        /// Starts of each kind.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
         /// Print one line of JSON.
         #[arg(long)]
         json: bool,
@@ -171,13 +188,10 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Load(args) => load(args),
         Command::Idle { address, pid, connections, json } => {
-            let report = idle::run(address, pid, connections)?;
-            if json {
-                say(&serde_json::to_string(&report)?)?;
-            } else {
-                say(&report.to_string())?;
-            }
-            Ok(ExitCode::SUCCESS)
+            report(&idle::run(address, pid, connections)?, json)
+        }
+        Command::Start { host, component, rounds, json } => {
+            report(&start::run(&host, &component, rounds)?, json)
         }
         Command::Compare(args) => {
             let clean = compare::run(&args.into(), &command_line(), &mut stdout())?;
@@ -265,4 +279,9 @@ fn command_line() -> String {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("not a number of seconds: {text}"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn report(report: &(impl Serialize + Display), json: bool) -> Result<ExitCode> {
+    say(&if json { serde_json::to_string(report)? } else { report.to_string() })?;
+    Ok(ExitCode::SUCCESS)
 }

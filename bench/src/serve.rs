@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Bytes read at a time, by every baseline.
-pub const BUFFER_BYTES: usize = 16 * 1024;
+pub const BUFFER_BYTES: usize = 4 * 1024;
 
 /// Connections the kernel may hold for us before they are accepted.
 pub const BACKLOG: i32 = 4096;

@@ -44,7 +44,7 @@ async fn serve(listener: std::net::TcpListener) {
 
 /// Until the peer has sent all, or is gone.
 async fn echo(stream: TcpStream) {
-    while let Ok(chunk) = stream.recv(64 * 1024).await {
+    while let Ok(chunk) = stream.recv(4 * 1024).await {
         if chunk.is_empty() || send(&stream, &chunk).await.is_err() {
             return;
         }
