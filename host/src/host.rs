@@ -222,7 +222,6 @@ impl Host {
 /// How much of everything the configuration comes to on this machine.
 struct Room {
     instances: usize,
-    tenant_memory_bytes: usize,
 }
 
 impl Room {
@@ -243,8 +242,10 @@ impl Room {
         let listeners = workers as u64 + 1;
         machine.check(&Needs { instances, fibers, connections, listeners, memory_bytes: 0 })?;
         // A tenant alone on its host: the machine's memory bounds the sum.
-        let tenant_memory_bytes = (machine.memory_bytes_max as usize).max(limits.shared_memory_bytes_max);
-        Ok(Self { instances: instances as usize, tenant_memory_bytes })
+        limits.tenant_memory_bytes_max = limits
+            .shared_memory_bytes_max
+            .max(usize::try_from(machine.memory_bytes_max).unwrap_or(usize::MAX));
+        Ok(Self { instances: instances as usize })
     }
 }
 
@@ -270,7 +271,7 @@ fn context(config: TenantConfig, role: Role, copies: usize, room: &Room) -> Resu
         outbound: Quota::new(limits.outbound_max as u64),
         coroutines: Quota::new(limits.coroutines_max as u64),
         instances: Quota::new(room.instances as u64),
-        memory: Quota::new(room.tenant_memory_bytes as u64),
+        memory: Quota::new(limits.tenant_memory_bytes_max as u64),
         pools: Pools::new(&limits),
         resolver: Arc::new(Resolver::new()),
         listeners: (copies > 1).then(SharedListeners::default),

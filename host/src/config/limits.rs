@@ -46,10 +46,6 @@ pub struct Limits {
 
     /// CPU time between two blocking points; a coroutine that uses more is trapped.
     pub cpu_max: Duration,
-    /// CPU time until a coroutine yields to the others of its worker.
-    pub slice: Duration,
-    /// Instantiating a component and running its initialisers.
-    pub start_max: Duration,
 
     /// Pools of the tenant.
     pub pools_max: usize,
@@ -94,8 +90,6 @@ impl Default for Limits {
             outbound_wait_max: Duration::from_secs(5),
             connect_max: Duration::from_secs(5),
             cpu_max: Duration::from_secs(1),
-            slice: Duration::from_millis(1),
-            start_max: Duration::from_secs(1),
             pools_max: 64,
             pool: PoolLimits::default(),
             drain_max: Duration::from_secs(10),

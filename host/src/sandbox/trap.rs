@@ -74,8 +74,13 @@ impl Trapped {
         if frames.len() > FRAMES_MAX {
             backtrace.push(format!("… {} more", frames.len() - FRAMES_MAX));
         }
-        Self { cause, backtrace }
+        Self { cause: printable(&cause), backtrace }
     }
+}
+
+/// Names come from the guest: they must not break out of their line of the log.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn frame(frame: &wasmtime::FrameInfo) -> String {
@@ -83,10 +88,31 @@ fn frame(frame: &wasmtime::FrameInfo) -> String {
     let name = symbol.and_then(wasmtime::FrameSymbol::name).or(frame.func_name());
     let place = symbol.and_then(|s| Some(format!(" at {}:{}", s.file()?, s.line()?))).unwrap_or_default();
     match name {
-        Some(name) => format!("{:#}{place}", rustc_demangle::demangle(name)),
+        Some(name) => printable(&format!("{:#}{place}", rustc_demangle::demangle(name))),
         None => format!("function {}{place}", frame.func_index()),
     }
 }
 
 /// Frames of a trap that are logged: a stack overflow has thousands.
 const FRAMES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_name_cannot_forge_a_line_of_the_log() {
+        let name = printable("dig\n2026-01-01T00:00:00Z  INFO all is well\x1b[0m");
+        assert!(!name.contains(['\n', '\x1b']), "{name:?}");
+        assert!(name.contains("all is well"), "the rest is as it was");
+    }
+
+    #[test]
+    fn an_exit_is_no_trap() {
+        let ended = Ended::new(Err(wasmtime::format_err!(I32Exit(3))));
+        assert!(matches!(ended, Ended::Exit(3)), "{ended:?}");
+        let killed = Ended::new(Err(Kill::ShadowStack.into()));
+        let Ended::Trapped(trapped) = killed else { panic!("{killed:?}") };
+        assert!(trapped.cause.starts_with("stack overflow"), "{}", trapped.cause);
+    }
+}
