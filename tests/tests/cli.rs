@@ -108,6 +108,25 @@ fn cargo_package_is_built_and_run() {
 }
 
 #[test]
+fn log_is_json_if_asked_for() {
+    let exit = Launch::guest("echo").option("--log-format", "json").arg("127.0.0.1:80").finish();
+    exit.assert_code(1);
+    let line = exit.stderr.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{exit:?}"));
+    let line: serde_json::Value =
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    assert_eq!(line["level"], "WARN", "{line}");
+    assert_eq!(line["fields"]["tenant"], "echo", "{line}");
+    assert!(line["fields"]["message"].to_string().contains("--allow-listen 127.0.0.1:80"), "{line}");
+}
+
+#[test]
+fn quiet_leaves_only_errors() {
+    let exit = Launch::guest("echo").flag("-q").arg("127.0.0.1:80").finish();
+    exit.assert_code(1);
+    assert!(!exit.stderr.contains("denied"), "a warning: {exit:?}");
+}
+
+#[test]
 fn bad_arguments_exit_2_and_say_what_is_wrong() {
     let cases: [(&str, &str); 12] = [
         ("--no-such-option", "1"),
