@@ -42,7 +42,7 @@ counters! {
     memory_refused,
     /// Slices that ended with a yield to other coroutines of the worker.
     yields,
-    /// Slices begun afresh because the coroutine had been suspended since the last check.
+    /// Slices begun afresh because the coroutine had been suspended.
     fresh_slices,
     /// Bytes received by guests.
     bytes_in,

@@ -127,5 +127,7 @@ fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// A slice that begins anywhere between two ticks: the next tick may come at once, so it is not counted.
+pub(super) const FRESH_SLICE_TICKS: u64 = SLICE_TICKS + 1;
 /// A slice, in ticks.
 pub(super) const SLICE_TICKS: u64 = 1;
