@@ -54,12 +54,12 @@ mod abi {
 #[cfg(not(target_family = "wasm"))]
 mod abi {
     pub(super) unsafe fn recv(_: u32, _: u32, _: u32, _: u64, _: *mut u32) {
-        unimplemented!("only in the sandbox")
+        panic!("there is no host outside of the sandbox")
     }
     pub(super) unsafe fn send(_: u32, _: u32, _: u32, _: u32, _: u64, _: *mut u32) {
-        unimplemented!("only in the sandbox")
+        panic!("there is no host outside of the sandbox")
     }
     pub(super) unsafe fn listener_address(_: u32, _: *mut u32) {
-        unimplemented!("only in the sandbox")
+        panic!("there is no host outside of the sandbox")
     }
 }
