@@ -284,6 +284,7 @@ async fn greet_some(listener: std::net::TcpListener, served: Arc<AtomicUsize>, q
     std::future::pending().await
 }
 
+/// Accepts for a while, then for a while does not: the time in which others must take what comes is the point.
 async fn greet_impatiently(listener: std::net::TcpListener, patience: u64) {
     let listener = TcpListener::from_std(listener).unwrap();
     loop {

@@ -37,6 +37,7 @@ fn another_thread_wakes_a_task() {
 #[test]
 fn a_panic_ends_its_task_only() {
     under_every_driver(|| async {
+        // It waits while others panic, so a timer is in the worker's hands.
         let bystander = spawn(async {
             time::sleep(Duration::from_millis(2)).await;
             "unharmed"
