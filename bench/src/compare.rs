@@ -35,6 +35,8 @@ pub struct Comparison {
     pub server_core: usize,
     /// The core of the load generator.
     pub load_core: usize,
+    /// Whether the generator never sleeps.
+    pub spin: bool,
     /// Numbers of connections.
     pub connections: Vec<usize>,
     /// The measured time of each run.
@@ -138,6 +140,7 @@ impl Comparison {
             duration: self.duration,
             threads: 1,
             cores: vec![self.load_core],
+            spin: self.spin,
             verify: false,
             server_pid: None,
         }

@@ -47,6 +47,9 @@ pub struct Plan {
     pub threads: usize,
     /// Cores of the threads, in turn; none: the kernel places them.
     pub cores: Vec<usize>,
+    /// In a closed loop, ask for answers without sleeping: a server then does not pay for waking the generator, which costs
+    /// it the more the slower it is.
+    pub spin: bool,
     /// Compare every byte, instead of the ends of every part received.
     pub verify: bool,
     /// The server's process, to account its CPU time.
@@ -74,6 +77,7 @@ impl Plan {
             duration: Duration::from_secs(2),
             threads: 1,
             cores: Vec::new(),
+            spin: false,
             verify: false,
             server_pid: None,
         }

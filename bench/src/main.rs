@@ -120,6 +120,9 @@ struct LoadArgs {
     /// Cores of the generator's threads, in turn, as in `0,2,3`.
     #[arg(long, value_delimiter = ',')]
     cores: Vec<usize>,
+    /// Never sleep while answers are due (closed loop): waking a sleeping generator is work for the server.
+    #[arg(long, conflicts_with = "rate")]
+    spin: bool,
     /// Compare every byte.
     #[arg(long)]
     verify: bool,
@@ -145,6 +148,10 @@ struct CompareArgs {
     /// The core of the server.
     #[arg(long, default_value_t = 0)]
     server_core: usize,
+    /// Let the generator sleep while no answer is there. A message then costs a server a wakeup, several µs on a virtual
+    /// machine, the more often the slower the server is.
+    #[arg(long)]
+    sleep: bool,
     /// The core of the load generator.
     #[arg(long, default_value_t = 1)]
     load_core: usize,
@@ -237,6 +244,7 @@ impl From<LoadArgs> for Plan {
             duration: args.duration,
             threads: args.threads,
             cores: args.cores,
+            spin: args.spin,
             verify: args.verify,
             server_pid: args.server_pid,
         }
@@ -251,6 +259,7 @@ impl From<CompareArgs> for Comparison {
             server_core: args.server_core,
             load_core: args.load_core,
             connections: args.connections,
+            spin: !args.sleep,
             duration: args.seconds,
             warm_up: args.warm_up,
             size: args.size,

@@ -161,8 +161,9 @@ impl fmt::Display for Table<'_> {
         writeln!(
             f,
             "{size}-byte echo, {depth} in flight on each connection, server on core {server_core}, load on core \
-             {load_core}; {rounds} rounds of {} s in turn, after {} s of warm-up: medians, and the ratio within each \
+             {load_core}{}; {rounds} rounds of {} s in turn, after {} s of warm-up: medians, and the ratio within each \
              round as median (least to greatest). {}.\n",
+            if self.comparison.spin { ", never asleep" } else { "" },
             duration.as_secs_f64(),
             self.comparison.warm_up.as_secs_f64(),
             machine()
@@ -241,6 +242,7 @@ mod tests {
             rounds: 3,
             server_core: 0,
             load_core: 1,
+            spin: true,
             connections: vec![64],
             duration: Duration::from_secs(1),
             warm_up: Duration::ZERO,

@@ -21,6 +21,7 @@ pub(super) struct Generator<'a> {
     peer: Peer,
     size: usize,
     pace: Pace,
+    spin: bool,
     verify: bool,
     server_pid: Option<u32>,
     /// Number of the first connection, over all threads, and the step to the next.
@@ -52,6 +53,7 @@ impl<'a> Generator<'a> {
             peer: plan.peer,
             size: plan.size,
             pace: plan.pace,
+            spin: plan.spin,
             verify: plan.verify,
             // One thread asks for all.
             server_pid: plan.server_pid.filter(|_| thread == 0),
@@ -112,13 +114,19 @@ impl<'a> Generator<'a> {
             }
             self.flush(index, tally);
         }
-        while !tally.tick(Instant::now())?.is_zero() && self.alive() {
-            self.wait(window.to)?;
+        loop {
+            let now = Instant::now();
+            if tally.tick(now)?.is_zero() || !self.alive() {
+                return Ok(());
+            }
+            self.wait(if self.spin { now } else { window.to })?;
+            if self.spin && self.events.is_empty() {
+                tally.spun(now, Instant::now());
+            }
             let Ok(()) = self.handle_events(&mut Phase::Load(tally)) else {
                 unreachable!("faults are tallied")
             };
         }
-        Ok(())
     }
 
     fn open_loop(&mut self, rate: u64, window: Window, tally: &mut Tally) -> Result<()> {

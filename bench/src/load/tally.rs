@@ -54,6 +54,8 @@ pub(super) struct Tally {
     window: Window,
     server_pid: Option<u32>,
     at_start: Option<Usage>,
+    /// Time spun through within the measured time.
+    spun: Duration,
     outcome: Outcome,
 }
 
@@ -74,7 +76,7 @@ pub(super) struct Outcome {
     pub(super) errors: Errors,
     /// The longest a message of an open loop was sent after its time, by the generator's fault.
     pub(super) late_max: Duration,
-    /// CPU time of this thread within the measured time.
+    /// CPU time of this thread within the measured time, without the waits that it spun through.
     pub(super) thread_time: Duration,
     /// CPU time of the server within it.
     pub(super) server_time: Option<ProcessTime>,
@@ -93,7 +95,7 @@ impl Tally {
             server_time: None,
             waited: None,
         };
-        Self { window, server_pid, at_start: None, outcome }
+        Self { window, server_pid, at_start: None, spun: Duration::ZERO, outcome }
     }
 
     /// Notes CPU times once the measured time has begun; gives what is left of it.
@@ -108,11 +110,18 @@ impl Tally {
     pub(super) fn close(&mut self) -> Result<()> {
         let Some(before) = &self.at_start else { return Ok(()) };
         let after = Usage::now(self.server_pid)?;
-        self.outcome.thread_time = after.thread.saturating_sub(before.thread);
+        self.outcome.thread_time = after.thread.saturating_sub(before.thread).saturating_sub(self.spun);
         self.outcome.server_time = after.server.zip(before.server).map(|(after, before)| after.since(before));
         let thread = since(after.thread_waited, before.thread_waited);
         self.outcome.waited = thread.max(since(after.server_waited, before.server_waited));
         Ok(())
+    }
+
+    /// The thread has asked for answers, from one time to the other, and there were none.
+    pub(super) fn spun(&mut self, from: Instant, to: Instant) {
+        if self.window.contains(from) {
+            self.spun += to - from;
+        }
     }
 
     /// A request meant for `start` was sent at `now`.
