@@ -46,6 +46,7 @@ mod buf;
 pub mod error;
 mod key;
 mod mailbox;
+mod prefetch;
 mod remote;
 mod sync;
 

@@ -1,6 +1,7 @@
 //! The sockets and timers of one worker: who waits for what, and what becomes of operations nobody waits for any more.
 
 mod slot;
+mod upcoming;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -13,8 +14,10 @@ use slab::Slab;
 use crate::driver::{Cancel, Driver, Kind, Op, Outcome};
 use crate::error;
 use crate::key::{Direction, OpKey, SocketKey};
+use crate::prefetch;
 use crate::timer::{TimerKey, Timers};
 use slot::{Flight, Slot};
+use upcoming::Upcoming;
 
 /// Maps completions to futures.
 pub(crate) struct Reactor {
@@ -28,6 +31,8 @@ pub(crate) struct Reactor {
     ticket: u32,
     /// What the last wait announced.
     announced: Vec<OpKey>,
+    /// Kept only while there are many sockets.
+    upcoming: Upcoming,
     /// To be woken once the reactor is not borrowed.
     pub(crate) woken: Vec<Waker>,
     /// To be dropped then.
@@ -54,6 +59,7 @@ impl Reactor {
             generation: 0,
             ticket: 0,
             announced: Vec::new(),
+            upcoming: Upcoming::default(),
             woken: Vec::new(),
             discarded: Vec::new(),
         }
@@ -91,6 +97,7 @@ impl Reactor {
             (*ticket, slot.owner) = (self.ticket, self.ticket);
         }
         debug_assert!(slot.owner == *ticket, "an operation lost its place");
+        let first = slot.flight == Flight::None;
         let polled = match (slot.flight, op.take()) {
             (Flight::None, Some(request)) => match take_kept(kept, &request) {
                 Some(result) => Poll::Ready(result),
@@ -108,9 +115,15 @@ impl Reactor {
         match polled {
             Poll::Pending => {
                 slot.flight = Flight::Owned;
+                if first {
+                    slot.stack = prefetch::here();
+                }
                 self.discarded.extend(slot.wait(waker));
             }
             Poll::Ready(_) => {
+                if slot.flight == Flight::Owned {
+                    self.upcoming.taken(slot.turn);
+                }
                 slot.flight = Flight::None;
                 slot.owner = NO_TICKET;
                 *ticket = NO_TICKET;
@@ -241,6 +254,7 @@ impl Reactor {
     }
 
     fn announce(&mut self, key: OpKey) {
+        let many = self.sockets.len() >= SOCKETS_MANY;
         // A socket may have been closed, and its place taken by another, since the driver saw this.
         let Some(socket) = self.sockets.get_mut(key.socket.index as usize) else { return };
         if socket.key != key.socket {
@@ -255,7 +269,12 @@ impl Reactor {
                 keep(key, result, kept);
             }
         }
-        self.woken.extend(slot.waker.take());
+        if let Some(waker) = slot.waker.take() {
+            if many {
+                slot.turn = self.upcoming.push(slot.stack);
+            }
+            self.woken.push(waker);
+        }
         if closing && socket.is_quiet() {
             self.remove(key.socket);
         }
@@ -325,6 +344,9 @@ fn take_kept(kept: &mut Option<Box<io::Result<Outcome>>>, op: &Op) -> Option<io:
         (Op::Recv(_) | Op::Accept, _) => kept.take().map(|result| *result),
     }
 }
+
+/// From so many sockets on, the caches no longer hold what belongs to them.
+const SOCKETS_MANY: usize = 256;
 
 /// No operation.
 pub(crate) const NO_TICKET: u32 = 0;

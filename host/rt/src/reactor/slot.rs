@@ -10,6 +10,10 @@ pub(super) struct Slot {
     pub(super) flight: Flight,
     /// Wakes the owner.
     pub(super) waker: Option<Waker>,
+    /// Where the owner's stack was when it began to wait.
+    pub(super) stack: usize,
+    /// Its turn, once it is woken.
+    pub(super) turn: u32,
 }
 
 /// What the driver holds.
