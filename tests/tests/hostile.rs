@@ -94,6 +94,22 @@ fn spinning_before_the_first_call_is_ended_too() {
     }
 }
 
+/// Receiving at the end of the stream, or with no time to wait, is using CPU: nothing is waited for.
+#[test]
+fn spinning_on_calls_that_never_wait_is_ended_too() {
+    let _turn = turn();
+    let host = one_worker("spin_receiving").option("--cpu-max", "300ms").start();
+    for (message, ends) in [(b"e", true), (b"t", false)] {
+        let mut spinner = host.connect();
+        peer::round_trip(&mut spinner, message);
+        if ends {
+            spinner.shutdown(Shutdown::Write).expect("it is open");
+        }
+        peer::expect_reset(&mut spinner);
+    }
+    host.stop();
+}
+
 /// I/O that is always ready gives a guest no reason to wait: it must make room all the same.
 #[test]
 fn connection_that_is_always_ready_makes_room_for_others() {

@@ -18,6 +18,11 @@ pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
+/// Whether this poll's budget is used up: an operation that is pending now has not waited for anything.
+pub fn is_exhausted() -> bool {
+    LEFT.get() == 0
+}
+
 /// Uses one up: an operation has completed.
 pub fn spend() {
     LEFT.set(LEFT.get().saturating_sub(1));

@@ -13,7 +13,10 @@ use std::{
     time::Instant,
 };
 
-use conet_rt::time::{Sleep, sleep_until};
+use conet_rt::{
+    budget,
+    time::{Sleep, sleep_until},
+};
 use wasmtime::{
     StoreContextMut,
     component::{ResourceTable, TypedFunc},
@@ -129,7 +132,8 @@ impl View {
     }
 
     /// Notes the end of a blocking call. One that neither waited nor moved anything is no blocking point: a guest
-    /// that spins on the end of a stream spends its CPU budget.
+    /// that spins on the end of a stream spends its CPU budget. Letting others run, because it has had its share of
+    /// operations, is not waiting.
     pub(crate) fn blocked(&mut self, waited: bool, moved: bool) {
         self.blocking_points += u64::from(waited || moved);
     }
@@ -181,21 +185,26 @@ impl<R, F: Future<Output = io::Result<R>> + Unpin> Future for Call<F> {
         if let Poll::Ready(result) = Pin::new(&mut call.op).poll(cx) {
             return Poll::Ready(Called { result: result.map_err(|e| code(&e)), waited: call.waited });
         }
-        call.waited = true;
-        let Some(deadline) = call.deadline else { return Poll::Pending };
-        let timer = call.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        timer.as_mut().poll(cx).map(|()| Called { result: Err(ErrorCode::TimedOut), waited: true })
+        if let Some(deadline) = call.deadline {
+            let timer = call.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Called { result: Err(ErrorCode::TimedOut), waited: call.waited });
+            }
+        }
+        call.waited |= !budget::is_exhausted();
+        Poll::Pending
     }
 }
 
 /// `future`'s output, and whether it had to wait.
 pub(crate) async fn noting_wait<F: Future>(future: F) -> (F::Output, bool) {
     let mut future = std::pin::pin!(future);
-    let mut polls = 0u32;
+    let mut waited = false;
     let output = std::future::poll_fn(|cx| {
-        polls = polls.saturating_add(1);
-        future.as_mut().poll(cx)
+        let polled = future.as_mut().poll(cx);
+        waited |= polled.is_pending() && !budget::is_exhausted();
+        polled
     })
     .await;
-    (output, polls > 1)
+    (output, waited)
 }
