@@ -8,6 +8,7 @@ pub(crate) mod entry;
 mod exit;
 mod fiber;
 mod pool;
+mod realloc;
 mod returned;
 mod socket;
 mod stack;

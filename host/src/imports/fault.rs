@@ -9,6 +9,7 @@ pub const POINTS: &[&str] = &[
     "tcp.connect",
     "tcp.recv",
     "tcp.send",
+    "tcp.try-send",
     "tcp.shutdown",
     "tcp.close",
     "tcp.peer-address",

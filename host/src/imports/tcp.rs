@@ -216,7 +216,10 @@ impl View {
         timeout: Option<u64>,
     ) -> wasmtime::Result<Result<Call<Send>, ErrorCode>> {
         fault::point("tcp.send");
-        data.truncate(CHUNK_BYTES_MAX);
+        if data.len() > CHUNK_BYTES_MAX {
+            // Not truncated: it may have to wait, and would keep its memory.
+            data = data[..CHUNK_BYTES_MAX].to_vec();
+        }
         let stream = self.table.get(connection)?.stream();
         Ok(stream.map(|stream| Call::new(stream.send(data), deadline(timeout))))
     }
@@ -284,6 +287,28 @@ impl HostConnection for View {
     ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
         let connected = noting_wait(self.begin_connect(target, timeout)).await;
         self.end_connect(connected)
+    }
+
+    fn try_send(
+        &mut self,
+        connection: Resource<Connection>,
+        data: Vec<u8>,
+    ) -> wasmtime::Result<Result<u32, ErrorCode>> {
+        fault::point("tcp.try-send");
+        let data = &data[..data.len().min(CHUNK_BYTES_MAX)];
+        let sent = match self.table.get(&connection)?.stream() {
+            Ok(stream) => stream.try_send(data),
+            Err(code) => return Ok(Err(code)),
+        };
+        let bytes = match sent {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Ok(Err(code(&error))),
+        };
+        self.blocked(false, bytes > 0);
+        self.context.metrics.bytes_out.add(bytes as u64);
+        // At most CHUNK_BYTES_MAX.
+        Ok(Ok(bytes as u32))
     }
 
     fn shutdown(

@@ -19,6 +19,8 @@ pub(super) struct Calls {
     pub(super) pool_get: unsafe extern "C" fn(u32, u32, u64, *mut u8),
     pub(super) sleep: unsafe extern "C" fn(u64),
     pub(super) yield_now: unsafe extern "C" fn(),
+    /// Whether no other coroutine of the instance can run while one waits.
+    pub(super) alone: bool,
     /// Does not wait, but is for fibers only.
     pub(super) go: unsafe extern "C" fn(u32, *mut u8),
 }
@@ -56,6 +58,7 @@ static PLAIN: Calls = Calls {
     pool_get: plain::pool_get,
     sleep: plain::sleep,
     yield_now: plain::yield_now,
+    alone: true,
     go: go_unsupported,
 };
 
@@ -67,6 +70,7 @@ static TWINS: Calls = Calls {
     pool_get: conet_fiber_pool_get,
     sleep: conet_fiber_sleep,
     yield_now: conet_fiber_yield_now,
+    alone: false,
     go,
 };
 
