@@ -155,6 +155,17 @@ fn a_wait_in_line_has_an_end() {
 }
 
 #[test]
+fn a_timeout_that_the_clock_cannot_reach_is_none() {
+    conet::run(|| {
+        let server = Server::start()?;
+        let pool = Pool::open(server.address)?;
+        drop(pool.get_timeout(Duration::MAX)?);
+        io::Result::Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_failed_connect_gives_its_place_back() {
     conet::run(|| {
         let listener = TcpListener::bind("127.0.0.1:0")?;

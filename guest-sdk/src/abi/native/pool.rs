@@ -76,7 +76,8 @@ impl Pool {
 impl Shared {
     /// Without the turn.
     fn get(self: &Arc<Shared>, timeout: Option<Duration>) -> Result<Connection, ErrorCode> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        // One that the clock cannot reach is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         if let Some(idle) = self.enter(deadline)? {
             return Ok(self.lend(idle.socket, idle.opened));
         }

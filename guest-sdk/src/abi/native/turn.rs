@@ -163,9 +163,20 @@ pub(super) fn waiting<R: Send>(call: impl FnOnce() -> R + Send) -> R {
         return call();
     };
     turn.pass_on();
-    let result = call();
-    turn.take(id);
-    result
+    let _turn = Back { turn, id };
+    call()
+}
+
+/// Takes the turn back when dropped. A panic of the call unwinds through guest code, which needs the turn too.
+struct Back {
+    turn: Arc<Turn>,
+    id: u64,
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        self.turn.take(self.id);
+    }
 }
 
 /// The run this thread is a coroutine of, and its id.
@@ -184,3 +195,25 @@ thread_local! {
 
 /// The host's default.
 const COROUTINES_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sibling has the turn when the call panics; what is unwound then may share data with it.
+    #[test]
+    fn a_call_that_panics_gives_the_turn_back() {
+        let holds = crate::abi::run(|| {
+            crate::go(|| {
+                loop {
+                    crate::yield_now();
+                }
+            })
+            .unwrap();
+            let (turn, id) = current().unwrap();
+            let panicked = catch_unwind(|| waiting(|| panic!("a bug in a call"))).is_err();
+            panicked && turn.lock().holder == Some(id)
+        });
+        assert!(holds);
+    }
+}
