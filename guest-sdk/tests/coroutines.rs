@@ -3,10 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use conet::ErrorCode;
@@ -137,6 +138,42 @@ fn a_panic_in_main_is_the_callers() {
     assert!(catch_unwind(|| conet::run(|| panic!("a bug in main"))).is_err());
 }
 
+/// Takes its time to let go of what it shares.
+struct Lingering(Rc<Cell<bool>>);
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        for _ in 0..100 {
+            thread::yield_now();
+        }
+        self.0.set(true);
+    }
+}
+
+/// As that of one which ends, the thread of a coroutine that panics has released all before anyone goes on.
+#[test]
+fn thread_locals_are_released_before_a_panic_is_the_callers() {
+    thread_local! {
+        static KEPT: RefCell<Option<Lingering>> = const { RefCell::new(None) };
+    }
+    let released = Rc::new(Cell::new(false));
+    let shared = Rc::clone(&released);
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        conet::run(move || {
+            conet::go(move || {
+                KEPT.set(Some(Lingering(shared)));
+                panic!("a bug in a coroutine");
+            })
+            .unwrap();
+            loop {
+                conet::yield_now();
+            }
+        })
+    }));
+    assert!(panic.is_err() && released.get());
+    assert_eq!(Rc::strong_count(&released), 1);
+}
+
 #[test]
 fn a_program_in_a_coroutine_is_refused() {
     let inner = conet::run(|| catch_unwind(|| conet::run(|| ())).is_err());
@@ -147,7 +184,7 @@ fn a_program_in_a_coroutine_is_refused() {
 fn programs_run_side_by_side() {
     let threads: Vec<_> = (0..4)
         .map(|_| {
-            std::thread::spawn(|| {
+            thread::spawn(|| {
                 conet::run(|| {
                     let sum = Rc::new(Cell::new(0));
                     for number in 1..=10 {

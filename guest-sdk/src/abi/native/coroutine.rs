@@ -46,15 +46,18 @@ pub fn run<R: 'static>(main: impl FnOnce() -> R + 'static) -> R {
     let body: Body = Box::new(move || Some(Box::new(main())));
     let id = turn.start(Carried::new(body)).unwrap_or_else(|code| panic!("cannot start a program: {code}"));
     // The turn lives as long as its coroutines and holds the sender, so there is a report.
-    match report.recv().expect("a run ends with a report") {
-        Report::Returned(value) => {
-            // Its thread-locals may share data with the value.
-            if let Some(thread) = turn.thread(id) {
-                let _ = thread.join();
-            }
-            *value.take().downcast().expect("the main coroutine returns an R")
-        }
-        Report::Panicked(panic) => resume_unwind(panic),
+    let report = report.recv().expect("a run ends with a report");
+    let last = match &report {
+        Report::Returned(_) => id,
+        Report::Panicked(id, _) => *id,
+    };
+    // Its thread-locals may share data with the result, or with what the caller has kept.
+    if let Some(thread) = turn.thread(last) {
+        let _ = thread.join();
+    }
+    match report {
+        Report::Returned(value) => *value.take().downcast().expect("the main coroutine returns an R"),
+        Report::Panicked(_, panic) => resume_unwind(panic),
     }
 }
 

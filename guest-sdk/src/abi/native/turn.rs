@@ -25,8 +25,8 @@ pub(super) struct Turn {
 pub(super) enum Report {
     /// The main coroutine has returned this.
     Returned(Carried<Box<dyn Any>>),
-    /// A coroutine has panicked.
-    Panicked(Box<dyn Any + Send>),
+    /// This coroutine has panicked.
+    Panicked(u64, Box<dyn Any + Send>),
 }
 
 /// What a coroutine runs. The main one gives a value: the run is over then.
@@ -82,7 +82,7 @@ impl Turn {
         let report = match outcome {
             Ok(None) => return self.end(id),
             Ok(Some(value)) => Report::Returned(Carried::new(value)),
-            Err(panic) => Report::Panicked(panic),
+            Err(panic) => Report::Panicked(id, panic),
         };
         // The turn is not passed on any more, so this is the only report and its receiver still waits.
         let _ = self.reports.send(report);
@@ -142,8 +142,9 @@ pub(super) struct Carried<T>(T);
 
 // SAFETY: a `Carried` is made and opened only by code that has the turn, or that has handed it over for good: the closure
 // of a coroutine, by `go` and by the new coroutine's thread; the result of a run, by its main coroutine at its very end and
-// by the caller of `run`, after which no coroutine runs again. So all accesses are ordered, as they are on one thread. What
-// is bound to its thread for another reason than races (an index into a thread-local, say) is not meant to be moved into
+// by the caller of `run`, after which no coroutine runs again. What the thread-locals of a coroutine that has ended share
+// is released before anyone goes on: the next to have the turn, and the caller of `run`, join its thread. So all accesses
+// are ordered, as they are on one thread. What is bound to its thread for another reason than races (an index into a thread-local, say) is not meant to be moved into
 // a coroutine; on wasm there is one thread.
 unsafe impl<T> Send for Carried<T> {}
 
