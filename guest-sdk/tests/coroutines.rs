@@ -2,8 +2,10 @@
 #![cfg(not(target_family = "wasm"))]
 
 use std::cell::{Cell, RefCell};
+use std::env;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
@@ -172,6 +174,53 @@ fn thread_locals_are_released_before_a_panic_is_the_callers() {
     }));
     assert!(panic.is_err() && released.get());
     assert_eq!(Rc::strong_count(&released), 1);
+}
+
+/// Lets others run as it is dropped.
+struct Patient(Rc<Cell<bool>>);
+
+impl Drop for Patient {
+    fn drop(&mut self) {
+        conet::yield_now();
+        self.0.set(true);
+    }
+}
+
+/// In a process of its own, with memory for a few stacks.
+#[test]
+#[cfg_attr(miri, ignore = "Miri starts no process")]
+fn a_closure_that_gets_no_thread_may_wait_as_it_is_dropped() {
+    const CRAMPED: &str = "CONET_TEST_CRAMPED";
+    if env::var_os(CRAMPED).is_none() {
+        let child = Command::new("sh")
+            .args(["-c", r#"ulimit -v 2000000 && exec timeout 60 "$0" "$@""#])
+            .arg(env::current_exe().unwrap())
+            .args(["--exact", "a_closure_that_gets_no_thread_may_wait_as_it_is_dropped"])
+            .env("RUST_MIN_STACK", (256 << 20).to_string())
+            .env(CRAMPED, "")
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && printed.contains("1 passed"), "{}: {printed}", child.status);
+        return;
+    }
+    let (error, dropped) = conet::run(|| {
+        loop {
+            let dropped = Rc::new(Cell::new(false));
+            let held = Patient(Rc::clone(&dropped));
+            let started = conet::go(move || {
+                let _held = held;
+                loop {
+                    conet::yield_now();
+                }
+            });
+            if let Err(error) = started {
+                return (error, dropped.get());
+            }
+        }
+    });
+    assert_eq!(ErrorCode::of(&error), Some(ErrorCode::OutOfResources));
+    assert!(dropped);
 }
 
 #[test]

@@ -51,16 +51,18 @@ impl Turn {
     ///
     /// Once the main coroutine has ended, or any has panicked, the turn stays where it is: the others never go on.
     pub(super) fn start(self: &Arc<Turn>, body: Carried<Body>) -> Result<u64, ErrorCode> {
-        let mut state = self.lock();
-        if state.threads.len() >= COROUTINES_MAX {
+        if self.lock().threads.len() >= COROUTINES_MAX {
             return Err(ErrorCode::LimitExceeded);
         }
         let id = next_id();
         let turn = Arc::clone(self);
+        // Not under the lock: without a thread the closure is dropped here, and that is guest code. Only who has the
+        // turn starts coroutines, so none is added meanwhile.
         let thread = thread::Builder::new()
             .name(format!("coroutine-{id}"))
             .spawn(move || turn.coroutine(id, body))
             .map_err(|_| ErrorCode::OutOfResources)?;
+        let mut state = self.lock();
         state.line.push_back((id, thread.thread().clone()));
         state.threads.insert(id, thread);
         if state.holder.is_none() {
