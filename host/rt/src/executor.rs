@@ -69,18 +69,22 @@ impl Executor {
         !self.ready.borrow().is_empty()
     }
 
-    /// Runs the tasks that are ready now, not those they wake. Tells how many.
-    pub(crate) fn turn(&self) -> usize {
-        let count = self.ready.borrow().len().min(TURN_TASKS_MAX);
+    /// Runs the tasks that are ready now, not those they wake, until `enough`, which is asked after each. Tells whether
+    /// it was.
+    pub(crate) fn turn(&self, mut enough: impl FnMut() -> bool) -> bool {
+        let count = self.ready.borrow().len();
         for _ in 0..count {
-            let Some(runnable) = self.ready.borrow_mut().pop_front() else { return count };
+            let Some(runnable) = self.ready.borrow_mut().pop_front() else { return false };
             // The futures are guarded; this is for a destructor of what they leave.
             let run = catch_unwind(AssertUnwindSafe(|| budget::with(|| runnable.run())));
             if run.is_err() {
                 self.remote.panics.fetch_add(1, Ordering::Relaxed);
             }
+            if enough() {
+                return true;
+            }
         }
-        count
+        false
     }
 
     /// Drops all tasks. `drain` must handle what has come from other threads.
@@ -119,6 +123,3 @@ fn schedule(remote: &Arc<Remote>, runnable: Runnable) {
         std::mem::forget(message);
     }
 }
-
-/// Tasks run between two looks at the sockets.
-const TURN_TASKS_MAX: usize = 256;

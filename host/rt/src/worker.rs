@@ -2,6 +2,7 @@
 
 mod handle;
 pub(crate) mod local;
+mod pace;
 
 use std::io;
 use std::panic::resume_unwind;

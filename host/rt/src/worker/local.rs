@@ -6,8 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::pace::Pace;
 use super::{Hooks, WorkerConfig};
 use crate::driver::Driver;
 use crate::executor::Executor;
@@ -68,21 +69,21 @@ impl Local {
 
     /// Runs tasks until told to stop, or `done`.
     pub(super) fn run(&self, done: impl Fn() -> bool) {
-        let (mut looked, mut ran) = (Instant::now(), 0);
+        let mut pace = Pace::new();
         while !self.stopping.get() && !done() {
             self.receive();
-            ran += self.executor.turn();
+            let due = self.executor.turn(|| pace.is_due());
             if !self.executor.has_ready() {
                 if self.stopping.get() || done() {
                     return;
                 }
                 self.sleep();
-            } else if ran >= TASKS_BETWEEN_LOOKS || looked.elapsed() >= TIME_BETWEEN_LOOKS {
+            } else if due {
                 self.reactor(|reactor| reactor.wait(Some(Duration::ZERO)));
             } else {
                 continue;
             }
-            (looked, ran) = (Instant::now(), 0);
+            pace = Pace::new();
         }
     }
 
@@ -191,11 +192,6 @@ pub(crate) fn with<R>(call: impl FnOnce(&Local) -> R) -> Option<R> {
 }
 
 const NO_WORKER: u32 = 0;
-
-/// While tasks are ready, the sockets are looked at after this many, or after this time: a look costs more than a
-/// short task.
-const TASKS_BETWEEN_LOOKS: usize = 64;
-const TIME_BETWEEN_LOOKS: Duration = Duration::from_micros(50);
 
 thread_local! {
     static ID: Cell<u32> = const { Cell::new(NO_WORKER) };
