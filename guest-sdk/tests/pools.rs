@@ -220,6 +220,14 @@ fn the_same_target_and_options_are_the_same_pool() {
 }
 
 #[test]
+fn a_target_that_nothing_can_be_is_refused() {
+    for target in ["no such name:1", "127.0.0.1:0"] {
+        let error = conet::run(move || Pool::open(target).map(drop).unwrap_err());
+        assert_eq!(ErrorCode::of(&error), Some(ErrorCode::InvalidArgument), "{target}");
+    }
+}
+
+#[test]
 fn options_that_allow_nothing_are_refused() {
     let error = conet::run(|| Pool::open_with("127.0.0.1:1", options(0)).map(drop).unwrap_err());
     assert_eq!(ErrorCode::of(&error), Some(ErrorCode::InvalidArgument));

@@ -205,7 +205,10 @@ fn each_error_has_its_code() {
         assert_eq!(code(TcpListener::bind("localhost:0")), Some(ErrorCode::InvalidArgument));
         drop(listener);
         assert_eq!(code(TcpStream::connect(address)), Some(ErrorCode::ConnectionRefused));
-        assert_eq!(code(TcpStream::connect("no such name:1")), Some(ErrorCode::NameNotFound));
+        for target in ["no such name:1", "127.1:1", "localhost:0", "127.0.0.1:0"] {
+            assert_eq!(code(TcpStream::connect(target)), Some(ErrorCode::InvalidArgument), "{target}");
+        }
+        assert_eq!(code(TcpStream::connect("no-such-name.invalid:1")), Some(ErrorCode::NameNotFound));
         io::Result::Ok(())
     })
     .unwrap();

@@ -2,6 +2,7 @@
 
 mod coroutine;
 pub(crate) mod entry;
+mod name;
 mod pool;
 mod socket;
 mod turn;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::name;
 use super::socket::{Connection, connect};
 use super::turn::{next_id, waiting};
 use crate::ErrorCode;
@@ -43,6 +44,7 @@ struct Idle {
 
 impl Pool {
     pub(crate) fn open(target: &Target, options: Option<Options>) -> Result<Pool, ErrorCode> {
+        name::check(target)?;
         let options = options.unwrap_or_default();
         if options.max_open == 0 || options.connect_timeout.is_zero() {
             return Err(ErrorCode::InvalidArgument);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::name;
 use super::pool::Lease;
 use super::turn::waiting;
 use crate::ErrorCode;
@@ -42,6 +43,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn connect(target: &Target, timeout: Option<Duration>) -> Result<Connection, ErrorCode> {
+        name::check(target)?;
         Connection::new(waiting(|| connect(target, timeout))?)
     }
 
