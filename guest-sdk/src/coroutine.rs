@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::abi;
 use crate::net::TcpStream;
 
-/// A coroutine's number, unique in the host process.
+/// A coroutine's number, unique in the host process (but see [`id`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CoroutineId(u64);
 
@@ -77,6 +77,9 @@ pub fn yield_now() {
 }
 
 /// The calling coroutine's id.
+///
+/// Connections of a handler that share an instance have none of their own: each gets the instance's id. Those that
+/// [`go`] starts have, there too.
 pub fn id() -> CoroutineId {
     CoroutineId(abi::id())
 }

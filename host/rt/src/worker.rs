@@ -108,7 +108,7 @@ pub fn block_on<F: Future>(config: WorkerConfig, future: F) -> io::Result<F::Out
     let mut task = unsafe { local.executor.spawn(future) };
     local.run(|| task.is_finished());
     drop(local);
-    match futures_now(&mut task) {
+    match output_of(&mut task) {
         Ok(output) => Ok(output),
         Err(JoinError::Panicked(payload)) => resume_unwind(payload),
         Err(JoinError::Cancelled) => Err(io::Error::other("the worker was stopped")),
@@ -116,7 +116,7 @@ pub fn block_on<F: Future>(config: WorkerConfig, future: F) -> io::Result<F::Out
 }
 
 /// The result of a task that has ended.
-fn futures_now<T>(task: &mut Task<T>) -> Result<T, JoinError> {
+fn output_of<T>(task: &mut Task<T>) -> Result<T, JoinError> {
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::Pin::new(task).poll(&mut cx) {
         std::task::Poll::Ready(result) => result,

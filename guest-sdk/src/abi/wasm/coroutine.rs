@@ -86,6 +86,7 @@ pub(crate) fn id() -> u64 {
     let fiber = CURRENT.load(Relaxed);
     // SAFETY: the fiber that has the turn is set while it runs and freed after.
     let known = unsafe { fiber.as_ref() }.and_then(|fiber| fiber.id);
+    // The instance's, which only a handler's connections share.
     known.unwrap_or_else(coroutine::id)
 }
 
