@@ -56,9 +56,12 @@ pub use conet_macros::{handler, main};
 pub use coroutine::{CoroutineId, go, id, sleep, spawn, spawn_with, yield_now};
 pub use error::ErrorCode;
 
-/// Ends the program, with all its coroutines, and the host with this exit code.
+/// Ends this instance with all its coroutines.
 ///
-/// `std::process::exit` ends it too, but on wasm32-wasip2 its code arrives as 0 or 1.
+/// If it is the program's, the program ends, and the host with this exit code. A handler's instance, or that of a
+/// [spawned](spawn) coroutine, ends alone, and the code is lost. Natively the process ends.
+///
+/// `std::process::exit` does the same, but on wasm32-wasip2 its code arrives as 0 or 1.
 pub fn exit(code: u8) -> ! {
     abi::exit(code)
 }
