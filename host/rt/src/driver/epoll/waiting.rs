@@ -1,6 +1,7 @@
 //! Which workers wait for connections on a shared listening socket, so that they can tell each other.
 //!
-//! The lock is taken when a worker starts or stops waiting for good, not for each connection.
+//! The lock is taken when a worker registers the socket or withdraws it. One that accepts all the time does neither again;
+//! one that is told of connections while no task of it accepts does both, each time.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
