@@ -15,26 +15,43 @@ use conet_rt::{DriverKind, Hooks, Worker, WorkerConfig, error, spawn, time};
 
 use crate::drivers::*;
 
+/// Each serves all while the others are kept busy.
 #[test]
 fn workers_share_a_listener() {
     for driver in drivers() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let served = Arc::new(AtomicUsize::new(0));
-        let workers: Vec<Worker> = (0..3)
+        let (workers, served): (Vec<Worker>, Vec<_>) = (0..3)
             .map(|_| {
-                let (own, served) = (listener.try_clone().unwrap(), served.clone());
+                let served = Arc::new(AtomicUsize::new(0));
+                let (own, count) = (listener.try_clone().unwrap(), served.clone());
                 let worker = Worker::start(config(driver)).unwrap();
-                worker.handle().spawn(move || greet(own, served)).unwrap();
-                worker
+                worker.handle().spawn(move || greet(own, count)).unwrap();
+                (worker, served)
             })
-            .collect();
-        for _ in 0..200 {
-            expect_greeting(&listener);
+            .unzip();
+        for (serving, served) in served.iter().enumerate() {
+            let others = workers.iter().enumerate().filter(|(number, _)| *number != serving);
+            let busy: Vec<_> = others.map(|(_, worker)| keep_busy(worker)).collect();
+            (0..50).for_each(|_| expect_greeting(&listener));
+            assert_eq!(served.load(Ordering::Relaxed), 50);
+            drop(busy);
         }
-        assert_eq!(served.load(Ordering::Relaxed), 200);
         workers.iter().for_each(Worker::stop);
         workers.into_iter().for_each(|worker| worker.join().unwrap());
     }
+}
+
+/// From now until what it gives is dropped.
+fn keep_busy(worker: &Worker) -> mpsc::Sender<()> {
+    let (begun, beginning) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    let task = move || async move {
+        begun.send(()).unwrap();
+        let _ = released.recv();
+    };
+    worker.handle().spawn(task).unwrap();
+    beginning.recv().unwrap();
+    release
 }
 
 /// Of the workers asleep the kernel tells one; here some of them have stopped accepting, each after a while.
