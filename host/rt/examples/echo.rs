@@ -4,12 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 
 use conet_rt::net::{ListenOptions, TcpListener, TcpStream};
-use conet_rt::{Worker, WorkerConfig, block_on, spawn, time};
+use conet_rt::{Worker, WorkerConfig, spawn, time};
 
 fn main() -> io::Result<()> {
     let (workers, address) = arguments()?;
-    // Bound on a worker of its own, to have the runtime's options; each worker gets a duplicate.
-    let listener = block_on(WorkerConfig::default(), async { bind(address) })??;
+    // Each worker gets a duplicate.
+    let listener = ListenOptions::default().listen(address)?;
     eprintln!("listening on {}", listener.local_addr()?);
     let started = (0..workers).map(|number| {
         let worker =
@@ -22,10 +22,6 @@ fn main() -> io::Result<()> {
         worker.join().map_err(|_| io::Error::other("a worker died"))?;
     }
     Ok(())
-}
-
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    TcpListener::bind(address, &ListenOptions::default())?.into_std()
 }
 
 async fn serve(listener: std::net::TcpListener) {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 pub const OPS: u32 = 128;
 
 /// Pending, with the task woken, when the budget is used up. To be asked before an operation is tried.
-pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
+pub(crate) fn poll_proceed(cx: &mut Context<'_>) -> Poll<()> {
     if LEFT.get() > 0 {
         return Poll::Ready(());
     }
@@ -24,7 +24,7 @@ pub fn is_exhausted() -> bool {
 }
 
 /// Uses one up: an operation has completed.
-pub fn spend() {
+pub(crate) fn spend() {
     LEFT.set(LEFT.get().saturating_sub(1));
 }
 

@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 /// A received chunk. It lives in a buffer lent from the worker's pool; dropping it gives the buffer back.
 pub struct Buf {
-    /// Always `BUF_BYTES` long, except in `Buf::default` and once given back, where it is empty.
+    /// Always `BUF_BYTES` long, except once given back, where it is empty.
     bytes: Box<[u8]>,
     /// Where the chunk begins.
     start: usize,
@@ -47,13 +47,6 @@ impl Buf {
         first.spare(len).copy_from_slice(&self[..len]);
         self.start += len;
         first.filled(len)
-    }
-}
-
-impl Default for Buf {
-    /// An empty chunk without a buffer.
-    fn default() -> Buf {
-        Buf { bytes: Box::default(), start: 0, end: 0 }
     }
 }
 

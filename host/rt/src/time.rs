@@ -92,13 +92,6 @@ pub struct Sleep {
     timer: Option<(WorkerId, TimerKey)>,
 }
 
-impl Sleep {
-    /// When it ends.
-    pub fn deadline(&self) -> Instant {
-        self.deadline
-    }
-}
-
 impl Future for Sleep {
     type Output = ();
 

@@ -10,7 +10,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::op::{Accept, Operation};
 use super::owned::Owned;
 use crate::driver::{Kind, Op};
-use crate::error;
 use crate::key::Direction;
 
 /// A TCP listener. Dropping it stops listening, once all duplicates of its socket are gone.
@@ -69,20 +68,9 @@ impl TcpListener {
         self.0.local_addr()
     }
 
-    /// Gives the socket back, to be shared or taken over by other workers. `busy`, and closed here, with an accept
-    /// in flight.
-    pub fn into_std(self) -> io::Result<std::net::TcpListener> {
-        Ok(self.0.reactor(|reactor, key| reactor.deregister(key))?.into())
-    }
-
     /// Stops listening here now; an accept in flight ends with `closed`.
     pub fn close(&self) {
         self.0.reactor(|reactor, key| reactor.close(key));
-    }
-
-    /// Whether [`close`](TcpListener::close) has been called.
-    pub fn is_closed(&self) -> bool {
-        matches!(self.0.call(|_| Ok(())), Err(error) if error::is_closed(&error))
     }
 
     fn new(fd: OwnedFd) -> io::Result<TcpListener> {

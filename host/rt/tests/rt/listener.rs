@@ -257,7 +257,7 @@ fn close_ends_an_accept() {
         time::yield_now().await;
         closer.close();
         assert!(error::is_closed(&waiting.await.unwrap()));
-        assert!(closer.is_closed());
+        assert!(error::is_closed(&closer.accept().await.unwrap_err()));
     });
 }
 
