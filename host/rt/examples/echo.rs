@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 
 use conet_rt::net::{ListenOptions, TcpListener, TcpStream};
 use conet_rt::{Worker, WorkerConfig, spawn, time};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn main() -> io::Result<()> {
     let (workers, address) = arguments()?;
+    raise_open_files()?;
     // Each worker gets a duplicate.
     let listener = ListenOptions::default().listen(address)?;
     eprintln!("listening on {}", listener.local_addr()?);
@@ -22,6 +24,12 @@ fn main() -> io::Result<()> {
         worker.join().map_err(|_| io::Error::other("a worker died"))?;
     }
     Ok(())
+}
+
+/// To as many as the system lets this process have.
+fn raise_open_files() -> io::Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
 }
 
 async fn serve(listener: std::net::TcpListener) {
