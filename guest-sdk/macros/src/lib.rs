@@ -10,6 +10,7 @@ mod options;
 use proc_macro::TokenStream;
 use proc_macro2::Span;
 use quote::quote;
+use syn::ext::IdentExt;
 use syn::{Error, Ident, ItemFn, parse_macro_input};
 
 use options::Options;
@@ -96,6 +97,10 @@ fn check(function: &ItemFn, what: &str, parameters: usize) -> Result<(), Error> 
         let takes = if parameters == 0 { "takes no arguments" } else { "takes one argument, a TcpStream" };
         return Err(Error::new_spanned(signature, format!("{what} {takes}")));
     }
+    // A program's function gets another name; a handler keeps its own, beside the `fn main` that is written for it.
+    if parameters == 1 && signature.ident.unraw() == "main" {
+        return Err(Error::new_spanned(&signature.ident, format!("{what} needs another name than `main`")));
+    }
     Ok(())
 }
 
@@ -120,6 +125,8 @@ mod tests {
             ("fn main<T>() {}", 0, "main cannot be generic"),
             ("fn main(args: Vec<String>) {}", 0, "main takes no arguments"),
             ("fn main() {}", 1, "main takes one argument, a TcpStream"),
+            ("fn main(conn: TcpStream) {}", 1, "main needs another name than `main`"),
+            ("fn r#main(conn: TcpStream) {}", 1, "main needs another name than `main`"),
         ] {
             assert_eq!(checked(function, parameters).unwrap_err().to_string(), message);
         }
