@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::load::{self, Pace, Plan, Report};
 use crate::serve::raise_open_files;
-use crate::{cpu, idle};
+use crate::{affinity, idle};
 pub use artifact::Build;
 pub use contender::Contender;
 use markdown::Section;
@@ -63,7 +63,7 @@ pub fn run(comparison: &Comparison, command_line: &str, out: &mut dyn Write) -> 
         server.prepare(comparison.build)?;
     }
     // Cargo was free to use every core; from here on this process stays out of the server's way.
-    cpu::pin(&[comparison.load_core])?;
+    affinity::pin(&[comparison.load_core])?;
     let mut table = Table::new(comparison, command_line);
     for round in 1..=comparison.rounds {
         for &connections in &comparison.connections {

@@ -1,4 +1,4 @@
-//! Which cores run what, and the CPU time they spend on it.
+//! CPU time that was spent, and time spent waiting for it.
 
 use std::fs;
 use std::path::Path;
@@ -6,22 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::param::clock_ticks_per_second;
-use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-
-/// Keeps the calling thread, and what it starts from here on, on `cores`. No cores: leaves it where it is.
-pub fn pin(cores: &[usize]) -> Result<()> {
-    if cores.is_empty() {
-        return Ok(());
-    }
-    let mut set = CpuSet::new();
-    for &core in cores {
-        anyhow::ensure!(core < CpuSet::MAX_CPU, "there is no core {core}");
-        set.set(core);
-    }
-    sched_setaffinity(None, &set).with_context(|| format!("cannot run on core {cores:?}"))
-}
 
 /// CPU time the calling thread has used.
 pub fn thread_time() -> Duration {

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod affinity;
 pub mod compare;
 pub mod cpu;
 pub mod idle;

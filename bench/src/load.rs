@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::cpu;
+use crate::affinity;
 use crate::serve::raise_open_files;
 pub use connection::Peer;
 use generator::Generator;
@@ -149,7 +149,7 @@ fn work(
 ) -> Result<Option<Outcome>> {
     let open = || {
         if !plan.cores.is_empty() {
-            cpu::pin(&[plan.cores[number % plan.cores.len()]])?;
+            affinity::pin(&[plan.cores[number % plan.cores.len()]])?;
         }
         let mut generator = Generator::new(plan, number, pattern)?;
         generator.ramp().context("the connections could not be opened")?;

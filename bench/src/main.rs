@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use conet_bench::compare::{self, Build, Comparison, Contender};
 use conet_bench::load::{self, Pace, Peer, Plan};
-use conet_bench::{cpu, idle, serve, start};
+use conet_bench::{affinity, idle, serve, start};
 use serde::Serialize;
 
 /// Measures TCP echo servers.
@@ -220,7 +220,7 @@ fn run(command: Command) -> Result<ExitCode> {
 fn load(args: LoadArgs) -> Result<ExitCode> {
     let (json, ceiling) = (args.json, args.ceiling_seconds);
     let plan = Plan::from(args);
-    cpu::pin(&plan.cores)?;
+    affinity::pin(&plan.cores)?;
     let ceiling = match (plan.peer, plan.pace) {
         (Peer::Server(_), Pace::Closed { .. }) if !ceiling.is_zero() => {
             let null = Plan { duration: ceiling, warm_up: ceiling / 4, ..plan.null() };

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use crate::cpu;
+use crate::affinity;
 
 /// A running server. Dropping it kills it.
 pub(super) struct Server {
@@ -29,7 +29,7 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // A child inherits the cores of the thread that starts it, so it never runs elsewhere.
         let spawn = || {
-            cpu::pin(&[core])?;
+            affinity::pin(&[core])?;
             command.spawn().with_context(|| format!("cannot start {command:?}"))
         };
         let mut child = thread::scope(|scope| scope.spawn(spawn).join())
