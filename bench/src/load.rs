@@ -7,108 +7,28 @@
 
 mod connection;
 mod generator;
+mod idle;
 mod pattern;
+mod plan;
 mod report;
 mod schedule;
 mod tally;
 
-use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 
 use crate::affinity;
-use crate::serve::raise_open_files;
 pub use connection::Peer;
 use generator::Generator;
+pub use idle::Idle;
 use pattern::Pattern;
+pub use plan::{Pace, Plan};
 pub use report::{Latency, Report, ServerTime};
 pub use tally::Errors;
 use tally::{Outcome, Window};
-
-/// What to run.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// Who answers.
-    pub peer: Peer,
-    /// Connections, shared out over the threads.
-    pub connections: usize,
-    /// Bytes in a message, at least 1.
-    pub size: usize,
-    /// When messages are sent.
-    pub pace: Pace,
-    /// Load before the measured time, to fill caches and pools.
-    pub warm_up: Duration,
-    /// The measured time.
-    pub duration: Duration,
-    /// Generator threads.
-    pub threads: usize,
-    /// Cores of the threads, in turn; none: the kernel places them.
-    pub cores: Vec<usize>,
-    /// In a closed loop, ask for answers without sleeping: a server then does not pay for waking the generator, which costs
-    /// it the more the slower it is.
-    pub spin: bool,
-    /// Compare every byte, instead of the ends of every part received.
-    pub verify: bool,
-    /// The server's process, to account its CPU time.
-    pub server_pid: Option<u32>,
-}
-
-/// When messages are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// As fast as answers come, with this many requests in flight on each connection.
-    Closed { depth: usize },
-    /// This many messages per second over all connections, in turn, evenly spaced.
-    Open { rate: u64 },
-}
-
-impl Plan {
-    /// The usual echo: 64 bytes, one request in flight on each connection, one thread, two seconds after a half.
-    pub fn new(server: SocketAddr, connections: usize) -> Self {
-        Self {
-            peer: Peer::Server(server),
-            connections,
-            size: 64,
-            pace: Pace::Closed { depth: 1 },
-            warm_up: Duration::from_millis(500),
-            duration: Duration::from_secs(2),
-            threads: 1,
-            cores: Vec::new(),
-            spin: false,
-            verify: false,
-            server_pid: None,
-        }
-    }
-
-    /// The same work without a server: every connection is connected to itself, so all of it is the generator's.
-    ///
-    /// The rate it reaches is the generator's own ceiling: a server measured near it may be faster than it looks.
-    pub fn null(&self) -> Self {
-        Self { peer: Peer::Null, server_pid: None, ..self.clone() }
-    }
-
-    fn check(&self) -> Result<()> {
-        ensure!(self.size > 0, "a message has at least one byte");
-        ensure!(self.threads > 0, "there must be at least one thread");
-        ensure!(self.connections >= self.threads, "there must be a connection for each thread");
-        ensure!(!self.duration.is_zero(), "the measured time is zero");
-        ensure!(self.pace != Pace::Closed { depth: 0 }, "a closed loop needs at least one request in flight");
-        ensure!(
-            self.pace != Pace::Open { rate: 0 },
-            "an open loop needs a rate of at least one message per second"
-        );
-        let files = raise_open_files()?;
-        ensure!(
-            (self.connections + self.threads + SPARE_FILES) as u64 <= files,
-            "{} connections do not fit into {files} open files: raise the hard limit (ulimit -Hn)",
-            self.connections
-        );
-        Ok(())
-    }
-}
 
 /// Opens the connections, waits for an echo on each, then runs the load.
 pub fn run(plan: &Plan) -> Result<Report> {
@@ -166,23 +86,3 @@ fn work(
         _ => Ok(None),
     }
 }
-
-/// Connections that have each had one echo and stay open until dropped.
-pub struct Idle {
-    _generator: Generator<'static>,
-}
-
-impl Idle {
-    /// Opens `connections` to `server`, from the calling thread.
-    pub fn open(server: SocketAddr, connections: usize) -> Result<Self> {
-        static PATTERN: std::sync::LazyLock<Pattern> = std::sync::LazyLock::new(Pattern::new);
-        let plan = Plan::new(server, connections);
-        plan.check()?;
-        let mut generator = Generator::new(&plan, 0, &PATTERN)?;
-        generator.ramp().context("the connections could not be opened")?;
-        Ok(Self { _generator: generator })
-    }
-}
-
-/// Files a process has open besides its connections, at most.
-const SPARE_FILES: usize = 64;
