@@ -140,7 +140,7 @@ impl Timeout {
 
     fn set(&self, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = timeout.map(not_zero).transpose()?;
-        self.0.store(timeout.map_or(0, nanoseconds), Relaxed);
+        self.0.store(timeout.map_or(0, abi::nanoseconds), Relaxed);
         Ok(())
     }
 
@@ -154,9 +154,4 @@ impl Timeout {
 
 fn not_zero(timeout: Duration) -> io::Result<Duration> {
     if timeout.is_zero() { Err(ErrorCode::InvalidArgument.into()) } else { Ok(timeout) }
-}
-
-/// 584 years at most.
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

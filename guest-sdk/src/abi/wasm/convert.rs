@@ -7,16 +7,12 @@ use super::bindings::tcp::ShutdownType;
 use super::bindings::types::{self, HostName, IpSocketAddress, Ipv4SocketAddress, Ipv6SocketAddress};
 use super::returned::Address;
 use crate::ErrorCode;
+use crate::abi::nanoseconds;
 use crate::net::Target;
 
 /// `option<duration>`, flat.
 pub(super) fn timeout(timeout: Option<Duration>) -> (u32, u64) {
     timeout.map_or((0, 0), |timeout| (1, nanoseconds(timeout)))
-}
-
-/// 584 years at most.
-pub(super) fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// `target`, flat. A name is lent: the words hold a pointer to it.

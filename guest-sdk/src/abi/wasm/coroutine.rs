@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::bindings::coroutine;
 use super::calls::calls;
-use super::convert;
 use super::fiber::Fiber;
 use super::returned::Returned;
 use super::socket::Connection;
 use crate::ErrorCode;
+use crate::abi::nanoseconds;
 use crate::net::TcpStream;
 
 pub(crate) fn go(body: Box<dyn FnOnce()>) -> Result<u64, ErrorCode> {
@@ -74,7 +74,7 @@ pub(super) unsafe fn start(entry: u32, connections: Vec<Connection>, bytes: Vec<
 
 pub(crate) fn sleep(duration: Duration) {
     // SAFETY: it takes a number.
-    waiting(|| unsafe { (calls().sleep)(convert::nanoseconds(duration)) });
+    waiting(|| unsafe { (calls().sleep)(nanoseconds(duration)) });
 }
 
 pub(crate) fn yield_now() {

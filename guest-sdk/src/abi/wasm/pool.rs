@@ -9,6 +9,7 @@ use super::coroutine::waiting;
 use super::returned::Returned;
 use super::socket::Connection;
 use crate::ErrorCode;
+use crate::abi::nanoseconds;
 use crate::net::Target;
 use crate::pool::{Options, Stats};
 
@@ -49,8 +50,8 @@ fn to_wit(options: Options) -> pool::PoolOptions {
     pool::PoolOptions {
         max_open: options.max_open,
         max_idle: options.max_idle,
-        idle_age: convert::nanoseconds(options.idle_age),
-        max_age: options.max_age.map_or(0, convert::nanoseconds),
-        connect_timeout: convert::nanoseconds(options.connect_timeout),
+        idle_age: nanoseconds(options.idle_age),
+        max_age: options.max_age.map_or(0, nanoseconds),
+        connect_timeout: nanoseconds(options.connect_timeout),
     }
 }
