@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use conet_tests::host::Launch;
 use conet_tests::{peer, turn};
@@ -54,6 +54,27 @@ fn folder_that_others_can_write_is_not_used() {
     peer::echo_exact(host.connect(), 1000);
     host.stop();
     assert_eq!(entries(folder.path()), [], "nothing is kept there");
+}
+
+/// The cache is bounded by removing the oldest: of its own entries only.
+#[test]
+fn files_of_others_in_the_folder_stay() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).expect("ours");
+    let long_ago = SystemTime::now() - Duration::from_secs(24 * 60 * 60);
+    let files = ["backup.img", "draft.tmp"].map(|name| folder.path().join(name));
+    for path in &files {
+        let file = fs::File::create(path).expect("ours");
+        file.set_len(2 << 30).expect("a hole");
+        file.set_modified(long_ago).expect("ours");
+    }
+    let host = echo(folder.path()).start();
+    peer::echo_exact(host.connect(), 1000);
+    host.stop();
+    for path in &files {
+        assert!(path.exists(), "{} is gone", path.display());
+    }
+    assert!(fs::read_dir(folder.path()).expect("ours").count() > files.len() + 1, "the cache was used");
 }
 
 #[test]

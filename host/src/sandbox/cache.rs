@@ -144,19 +144,23 @@ impl Cache {
         written
     }
 
-    /// Removes the oldest entries until the rest fits, and what writers that died have left.
+    /// Removes the oldest entries until the rest fits, and what writers that died have left. Files that are not named
+    /// as the cache names its own are somebody else's.
     fn evict(&self) -> io::Result<()> {
         let mut entries = Vec::new();
         for entry in self.dir.entries()? {
             let entry = entry?;
-            let name = entry.file_name();
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let temporary = is_temporary_name(&name);
+            if !temporary && !is_entry_name(&name) {
+                continue;
+            }
             // Another process may have removed it meanwhile.
             let Ok(metadata) = entry.metadata() else { continue };
-            if name == SECRET_NAME || !metadata.is_file() {
+            if !metadata.is_file() {
                 continue;
             }
             let modified = metadata.modified().map_or(SystemTime::UNIX_EPOCH, |time| time.into_std());
-            let temporary = name.to_string_lossy().ends_with(TEMPORARY_SUFFIX);
             if temporary && modified.elapsed().is_ok_and(|age| age > TEMPORARY_AGE_MAX) {
                 let _ = self.dir.remove_file(&name);
             } else if !temporary {
@@ -207,7 +211,7 @@ pub enum CacheError {
         own: u32,
     },
     /// Others may read or write there.
-    #[error("{} is open to other users (mode {mode:03o}): run `chmod 700` on it, or remove it", path.display())]
+    #[error("{} is open to other users (mode {mode:03o}): run `chmod 700` on it, or give another with --cache", path.display())]
     Shared {
         /// The folder.
         path: PathBuf,
@@ -215,7 +219,10 @@ pub enum CacheError {
         mode: u32,
     },
     /// The secret cannot be trusted.
-    #[error("the key in {} is damaged or open to other users: remove the folder", path.display())]
+    #[error(
+        "the file `{SECRET_NAME}` in {} is not this cache's, is damaged, or is open to other users: remove that file, \
+         or give another folder with --cache", path.display()
+    )]
     Secret {
         /// The folder.
         path: PathBuf,
@@ -264,7 +271,20 @@ fn create_private(dir: &Dir, name: &str) -> io::Result<File> {
 
 fn temporary_name() -> io::Result<String> {
     let unique = u64::from_le_bytes(random()?);
-    Ok(format!("{unique:016x}{TEMPORARY_SUFFIX}"))
+    Ok(format!("{unique:0TEMPORARY_DIGITS$x}{TEMPORARY_SUFFIX}"))
+}
+
+fn is_temporary_name(name: &str) -> bool {
+    name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(|unique| is_hex(unique, TEMPORARY_DIGITS))
+}
+
+/// Is it what a `CacheKey` looks like?
+fn is_entry_name(name: &str) -> bool {
+    is_hex(name, KEY_DIGITS)
+}
+
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn random<const N: usize>() -> io::Result<[u8; N]> {
@@ -290,6 +310,9 @@ const SECRET_NAME: &str = "key";
 const SECRET_BYTES: usize = 32;
 const BYTES_MAX: u64 = 1 << 30;
 const TEMPORARY_SUFFIX: &str = ".tmp";
+const TEMPORARY_DIGITS: usize = 16;
+/// SHA-256 in hexadecimal.
+const KEY_DIGITS: usize = 64;
 
 /// No writer takes this long.
 const TEMPORARY_AGE_MAX: Duration = Duration::from_secs(60 * 60);

@@ -42,6 +42,12 @@ impl Drop for Scratch {
     }
 }
 
+/// Makes a file as if it was last written this long ago.
+fn age(path: &Path, seconds: u64) {
+    let file = fs::File::open(path).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
+}
+
 fn key(component: &str) -> CacheKey {
     CacheKey::new(component.as_bytes(), "1", "engine")
 }
@@ -204,13 +210,9 @@ fn the_least_recently_used_entries_make_room() {
     let each = 1_000;
     let cache = Cache::open_bounded(&scratch.0, 3 * each).unwrap();
     let payload = vec![7; usize::try_from(each).unwrap() - HEADER_BYTES];
-    let age = |name: &str, seconds| {
-        let file = fs::File::open(scratch.0.join(&key(name).0)).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
-    };
     for (name, seconds) in [("a", 300), ("b", 200), ("c", 100)] {
         cache.store(&key(name), &payload);
-        age(name, seconds);
+        age(&scratch.0.join(&key(name).0), seconds);
     }
     assert!(cache.load(&key("a")).is_some(), "makes it the most recently used");
     cache.store(&key("d"), &payload);
@@ -227,14 +229,41 @@ fn the_least_recently_used_entries_make_room() {
 fn what_dead_writers_left_is_removed() {
     let scratch = Scratch::new();
     let cache = scratch.open();
-    let (old, new) = (scratch.0.join("1.tmp"), scratch.0.join("2.tmp"));
+    let [old, new] = [(); 2].map(|()| scratch.0.join(temporary_name().unwrap()));
     for path in [&old, &new] {
         fs::write(path, b"half").unwrap();
     }
-    let long_ago = SystemTime::now() - Duration::from_secs(2 * 60 * 60);
-    fs::File::open(&old).unwrap().set_modified(long_ago).unwrap();
+    age(&old, 2 * 60 * 60);
     cache.store(&key("a"), b"code");
     assert!(!old.exists() && new.exists());
+}
+
+/// The folder may hold more than the cache: whatever its size and age, it is neither removed nor counted.
+#[test]
+fn files_of_others_stay() {
+    let scratch = Scratch::new();
+    let cache = Cache::open_bounded(&scratch.0, 1_000).unwrap();
+    let digest = key("a").0;
+    let names = [
+        "thesis.tex".to_owned(),
+        "thesis.tmp".to_owned(),
+        "12345.tmp".to_owned(),
+        "0123456789abcdeg.tmp".to_owned(),
+        "0123456789abcdef".to_owned(),
+        digest.to_uppercase(),
+        format!("{digest}.wasm"),
+        digest[1..].to_owned(),
+    ];
+    for name in &names {
+        fs::write(scratch.0.join(name), [0; 2_000]).unwrap();
+        age(&scratch.0.join(name), 2 * 60 * 60);
+    }
+    cache.store(&key("a"), b"code");
+    cache.store(&key("b"), b"code");
+    for name in &names {
+        assert!(scratch.0.join(name).exists(), "{name}");
+    }
+    assert!(cache.load(&key("a")).is_some() && cache.load(&key("b")).is_some());
 }
 
 #[test]
