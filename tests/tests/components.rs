@@ -43,6 +43,15 @@ fn component_without_an_entry_is_refused() {
     assert!(line.contains("program") && line.contains("handler"), "what it could export: {line}");
 }
 
+/// A thousand instances in these two; with a few more levels, the compiler would take all memory there is.
+#[test]
+fn instantiation_bombs_are_refused_before_they_are_compiled() {
+    let line = refused(text_component("outer_alias_bomb"), "outer_alias_bomb.wasm");
+    assert!(line.contains("more than 256"), "{line}");
+    let line = refused(text_component("given_component_bomb"), "given_component_bomb.wasm");
+    assert!(line.contains("has given it"), "{line}");
+}
+
 #[test]
 fn plain_handler_cannot_be_shared() {
     let exit = Launch::handler("echo-handler").option("--isolation", "shared").finish();

@@ -59,6 +59,11 @@ pub enum ScanError {
         /// The limit.
         max: u64,
     },
+    /// How much it would make cannot be known before it is run.
+    #[error(
+        "the component instantiates a component that an import or an instance has given it: nest it there instead"
+    )]
+    GivenComponent,
     /// No entry that conet knows.
     #[error(
         "the component exports nothing that conet can run: expected conet:net/program-entry, conet:net/handler-entry \
@@ -86,7 +91,6 @@ pub fn scan(bytes: &[u8], instances_max: u64) -> Result<Scan, ScanError> {
     for payload in Parser::new(0).parse_all(bytes) {
         let outermost = open.len() == 1;
         let payload = payload?;
-        let level = open.last_mut().expect("the outermost level is closed by the last payload");
         match payload {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
                 let is_component = matches!(payload, Payload::ComponentSection { .. });
@@ -95,28 +99,41 @@ pub fn scan(bytes: &[u8], instances_max: u64) -> Result<Scan, ScanError> {
             Payload::End(_) => {
                 let closed = open.pop().expect("payloads end what they began");
                 match open.last_mut() {
-                    Some(parent) if closed.is_component => parent.components.push(closed.instances),
+                    Some(parent) if closed.is_component => parent.components.push(Some(closed.instances)),
                     Some(_) => {}
                     None => total = closed.instances,
                 }
             }
-            Payload::ComponentImportSection(section) if outermost => {
+            Payload::ComponentAliasSection(section) => {
+                for alias in section {
+                    let component = aliased(&alias?, &open);
+                    innermost(&mut open).components.extend(component);
+                }
+            }
+            Payload::ComponentImportSection(section) => {
                 for import in section {
                     let import = import?;
-                    level.note_component(matches!(import.ty, ComponentTypeRef::Component(_)));
-                    scan.imports.push(import.name.name.to_owned());
+                    if matches!(import.ty, ComponentTypeRef::Component(_)) {
+                        innermost(&mut open).components.push(None);
+                    }
+                    if outermost {
+                        scan.imports.push(import.name.name.to_owned());
+                    }
                 }
             }
             Payload::ComponentExportSection(section) => {
                 for export in section {
                     let export = export?;
-                    level.note_component(export.kind == ComponentExternalKind::Component);
+                    if export.kind == ComponentExternalKind::Component {
+                        let level = innermost(&mut open);
+                        level.components.push(level.component(export.index));
+                    }
                     if outermost {
                         scan.exports.push(export.name.name.to_owned());
                     }
                 }
             }
-            payload => level.read(payload)?,
+            payload => innermost(&mut open).instantiate(payload)?,
         }
         if level_total(&open) > instances_max {
             return Err(ScanError::TooManyInstances { found: level_total(&open), max: instances_max });
@@ -132,12 +149,12 @@ struct Level {
     is_component: bool,
     /// Instances that one instantiation of it makes.
     instances: u64,
-    /// The same of each component it can instantiate, by index.
-    components: Vec<u64>,
+    /// The same of each component it has, by index; none for one that whoever instantiates it passes in.
+    components: Vec<Option<u64>>,
 }
 
 impl Level {
-    fn read(&mut self, payload: Payload<'_>) -> Result<(), ScanError> {
+    fn instantiate(&mut self, payload: Payload<'_>) -> Result<(), ScanError> {
         match payload {
             Payload::InstanceSection(section) => {
                 for instance in section {
@@ -147,19 +164,10 @@ impl Level {
             Payload::ComponentInstanceSection(section) => {
                 for instance in section {
                     if let ComponentInstance::Instantiate { component_index, .. } = instance? {
-                        let nested = self.components.get(component_index as usize).copied();
-                        self.instances = self.instances.saturating_add(nested.unwrap_or(1).max(1));
+                        // Passed from one to the next, a given component multiplies unseen.
+                        let nested = self.component(component_index).ok_or(ScanError::GivenComponent)?;
+                        self.instances = self.instances.saturating_add(nested.max(1));
                     }
-                }
-            }
-            Payload::ComponentImportSection(section) => {
-                for import in section {
-                    self.note_component(matches!(import?.ty, ComponentTypeRef::Component(_)));
-                }
-            }
-            Payload::ComponentAliasSection(section) => {
-                for alias in section {
-                    self.note_component(is_component(&alias?));
                 }
             }
             _ => {}
@@ -167,24 +175,30 @@ impl Level {
         Ok(())
     }
 
-    /// A component that came from elsewhere counts as the heaviest one known here.
-    fn note_component(&mut self, is_component: bool) {
-        if is_component {
-            self.components.push(self.components.iter().copied().max().unwrap_or(1));
+    /// What a component of its own makes. An index beyond all is the compiler's to refuse.
+    fn component(&self, index: u32) -> Option<u64> {
+        self.components.get(index as usize).copied().unwrap_or(Some(0))
+    }
+}
+
+fn innermost(open: &mut [Level]) -> &mut Level {
+    open.last_mut().expect("the outermost level is closed by the last payload")
+}
+
+/// If the alias is of a component: what that makes.
+fn aliased(alias: &ComponentAlias<'_>, open: &[Level]) -> Option<Option<u64>> {
+    match *alias {
+        ComponentAlias::Outer { kind: ComponentOuterAliasKind::Component, count, index } => {
+            let level = open.iter().rev().nth(count as usize);
+            Some(level.map_or(Some(0), |level| level.component(index)))
         }
+        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => Some(None),
+        _ => None,
     }
 }
 
 fn level_total(open: &[Level]) -> u64 {
     open.iter().fold(0, |total, level| total.saturating_add(level.instances))
-}
-
-fn is_component(alias: &ComponentAlias<'_>) -> bool {
-    match alias {
-        ComponentAlias::InstanceExport { kind, .. } => *kind == ComponentExternalKind::Component,
-        ComponentAlias::Outer { kind, .. } => *kind == ComponentOuterAliasKind::Component,
-        ComponentAlias::CoreInstanceExport { .. } => false,
-    }
 }
 
 fn check_start(bytes: &[u8]) -> Result<(), ScanError> {
@@ -244,69 +258,4 @@ fn is_version_of(name: &str, interface: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use wasm_encoder::{
-        Component, ComponentExportKind, ComponentExportSection, ComponentInstanceSection, InstanceSection,
-        Module, ModuleArg, ModuleSection, NestedComponentSection,
-    };
-
-    /// A component that instantiates an empty module twice, and exports something under `name`.
-    fn leaf(name: Option<&str>) -> Component {
-        let mut component = Component::new();
-        component.section(&ModuleSection(&Module::new()));
-        let mut instances = InstanceSection::new();
-        instances.instantiate(0, Vec::<(&str, ModuleArg)>::new());
-        instances.instantiate(0, Vec::<(&str, ModuleArg)>::new());
-        component.section(&instances);
-        if let Some(name) = name {
-            let mut exports = ComponentExportSection::new();
-            exports.export(name, ComponentExportKind::Module, 0, None);
-            component.section(&exports);
-        }
-        component
-    }
-
-    /// `inner`, instantiated twice.
-    fn doubled(inner: &Component) -> Component {
-        let mut component = Component::new();
-        component.section(&NestedComponentSection(inner));
-        let mut instances = ComponentInstanceSection::new();
-        for _ in 0..2 {
-            instances.instantiate(0, Vec::<(&str, ComponentExportKind, u32)>::new());
-        }
-        component.section(&instances);
-        component
-    }
-
-    #[test]
-    fn tells_what_it_is_not() {
-        assert_eq!(scan(b"", 9), Err(ScanError::Empty));
-        assert_eq!(scan(b"fn main() {}", 9), Err(ScanError::NotWasm { looks_like_text: true }));
-        assert_eq!(scan(b"\x7fELF\0\0", 9), Err(ScanError::NotWasm { looks_like_text: false }));
-        assert_eq!(scan(&Module::new().finish(), 9), Err(ScanError::CoreModule));
-        let whole = leaf(Some("wasi:cli/run@0.2.3")).finish();
-        for end in 1..whole.len() {
-            assert!(scan(&whole[..end], 9).is_err(), "cut at {end}");
-        }
-    }
-
-    #[test]
-    fn entries_are_found_in_any_version_of_theirs() {
-        let scanned = scan(&leaf(Some("conet:net/handler-entry@0.1.7")).finish(), 9).expect("valid");
-        assert!(scanned.handler && !scanned.program && !scanned.fibers);
-        assert_eq!(scanned.export("conet:net/handler-entry"), Some("conet:net/handler-entry@0.1.7"));
-        let other = scan(&leaf(Some("conet:net/handler-entry@0.2.0")).finish(), 9);
-        assert!(matches!(other, Err(ScanError::NoEntry { .. })));
-    }
-
-    #[test]
-    fn nested_instances_multiply() {
-        let mut bomb = leaf(None);
-        for _ in 0..24 {
-            bomb = doubled(&bomb);
-        }
-        let error = scan(&bomb.finish(), 256).expect_err("2^25 instances");
-        assert!(matches!(error, ScanError::TooManyInstances { max: 256, .. }), "{error}");
-    }
-}
+mod tests;
