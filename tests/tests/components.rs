@@ -52,6 +52,29 @@ fn instantiation_bombs_are_refused_before_they_are_compiled() {
     assert!(line.contains("has given it"), "{line}");
 }
 
+/// Names are the component's own, and may hold what moves a terminal's cursor.
+#[test]
+fn names_of_a_component_are_shown_escaped_and_cut() {
+    let encoded = |text: String| wat::parse_str(text).expect("the text is well formed");
+    let name = r"dig\1b[2J\nerror: all is well";
+    let no_entry = encoded(format!(
+        r#"(component (core module)
+             (export "{name}" (core module 0))
+             (export "{}" (core module 0)))"#,
+        "x".repeat(50_000)
+    ));
+    let invalid = encoded(format!(
+        r#"(component (core module (func (export "{name}")) (func (export "{name}")))
+             (instance $entry)
+             (export "conet:net/program-entry@0.1.0" (instance $entry)))"#
+    ));
+    for (file_name, bytes) in [("export_names.wasm", no_entry), ("core_names.wasm", invalid)] {
+        let line = refused(file(file_name, &bytes), file_name);
+        assert!(line.contains("dig"), "{line}");
+        assert!(!line.contains(char::is_control), "{line:?}");
+    }
+}
+
 #[test]
 fn plain_handler_cannot_be_shared() {
     let exit = Launch::handler("echo-handler").option("--isolation", "shared").finish();

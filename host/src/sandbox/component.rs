@@ -17,6 +17,7 @@ use super::{
     scan::Scan,
     stack_check::{self, StackCheckError},
     store::State,
+    trap::printable,
 };
 use crate::imports;
 
@@ -59,13 +60,13 @@ pub enum LoadError {
     #[error("cannot set up the room for instances; lower --memory-max or --connections-max: {0:#}")]
     Engine(wasmtime::Error),
     /// Not valid, or needs what is switched off.
-    #[error("cannot compile the component: {0:#}")]
+    #[error("cannot compile the component: {}", shown(.0))]
     Compile(wasmtime::Error),
     /// It needs something conet does not provide.
-    #[error("cannot link the component: {0:#}")]
+    #[error("cannot link the component: {}", shown(.0))]
     Link(wasmtime::Error),
     /// It needs more memory, tables or core instances than the limits allow.
-    #[error("the component does not fit its limits (--memory-max raises the one on memory): {0:#}")]
+    #[error("the component does not fit its limits (--memory-max raises the one on memory): {}", shown(.0))]
     Limits(wasmtime::Error),
 }
 
@@ -133,6 +134,18 @@ fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // covers these bytes and the key they are asked for by. wasmtime itself checks its version and configuration.
     unsafe { Component::deserialize(engine, code) }
 }
+
+/// The error in one line that ends. It may quote the component's own names, checked by nobody.
+fn shown(error: &wasmtime::Error) -> String {
+    let text = printable(&format!("{error:#}"));
+    match text.char_indices().nth(ERROR_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// Of an error of wasmtime's. A name can have 100,000.
+const ERROR_CHARS_MAX: usize = 500;
 
 /// What compiled code depends on besides the component and the Engine's options.
 const VERSIONS: &str = concat!("conet ", env!("CARGO_PKG_VERSION"), " stack-check 1");

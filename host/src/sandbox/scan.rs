@@ -239,14 +239,30 @@ impl Scan {
         if program || handler || fiber_program || fiber_handler || command {
             return Ok(self);
         }
-        let found = if self.exports.is_empty() { "nothing".to_owned() } else { self.exports.join(", ") };
-        Err(ScanError::NoEntry { found })
+        Err(ScanError::NoEntry { found: shown(&self.exports) })
     }
 
     /// The export of `interface`, with the version it has there.
     pub fn export(&self, interface: &str) -> Option<&str> {
         self.exports.iter().find(|export| is_version_of(export, interface)).map(String::as_str)
     }
+}
+
+/// A few of the names, escaped and cut: nothing has checked them yet.
+fn shown(names: &[String]) -> String {
+    if names.is_empty() {
+        return "nothing".to_owned();
+    }
+    let show = |name: &String| {
+        let cut: String = name.chars().take(SHOWN_CHARS_MAX).collect();
+        let more = if cut.len() < name.len() { "…" } else { "" };
+        format!("{}{more}", cut.escape_debug())
+    };
+    let mut shown = names.iter().take(SHOWN_NAMES_MAX).map(show).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN_NAMES_MAX {
+        shown += &format!(" and {} more", names.len() - SHOWN_NAMES_MAX);
+    }
+    shown
 }
 
 /// Is `name` the interface, in a version that this host speaks? A guest of a later 0.1 may export more, not else.
@@ -256,6 +272,10 @@ fn is_version_of(name: &str, interface: &str) -> bool {
     };
     version.starts_with(if interface.starts_with("wasi:") { "0.2." } else { "0.1." })
 }
+
+/// Of the exports of a component that cannot be run, how many an error names, and how much of each.
+const SHOWN_NAMES_MAX: usize = 4;
+const SHOWN_CHARS_MAX: usize = 48;
 
 #[cfg(test)]
 mod tests;

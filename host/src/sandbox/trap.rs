@@ -79,7 +79,7 @@ impl Trapped {
 }
 
 /// Names come from the guest: they must not break out of their line of the log.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

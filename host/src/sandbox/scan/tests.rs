@@ -121,3 +121,21 @@ fn given_components_are_not_instantiated() {
         assert_eq!(scan(&component.finish(), 256), Err(ScanError::GivenComponent));
     }
 }
+
+/// The names are the component's, and go to a terminal.
+#[test]
+fn export_names_are_shown_escaped_and_cut() {
+    let mut component = Component::new();
+    component.section(&ModuleSection(&Module::new()));
+    let mut exports = ComponentExportSection::new();
+    exports.export("dig\x1b[2J\nerror: all is well", ComponentExportKind::Module, 0, None);
+    exports.export(&"x".repeat(90_000), ComponentExportKind::Module, 0, None);
+    for index in 0..10_000 {
+        exports.export(&format!("export-{index}"), ComponentExportKind::Module, 0, None);
+    }
+    component.section(&exports);
+    let error = scan(&component.finish(), 256).expect_err("it has no entry").to_string();
+    assert!(error.contains(r"dig\u{1b}[2J\nerror: all is well, xxxx"), "{error}");
+    assert!(!error.contains(char::is_control), "{error:?}");
+    assert!(error.ends_with("export-1 and 9998 more") && error.len() < 400, "{error}");
+}
