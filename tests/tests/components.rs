@@ -52,6 +52,18 @@ fn instantiation_bombs_are_refused_before_they_are_compiled() {
     assert!(line.contains("has given it"), "{line}");
 }
 
+#[test]
+fn entry_without_its_function_is_refused() {
+    let line = refused(text_component("no_run"), "no_run.wasm");
+    assert!(line.contains("conet:net/program-entry") && line.contains("`run`"), "{line}");
+
+    let shared = text_component("no_fiber_handle");
+    let exit =
+        Launch::component(shared).option("--listen", "127.0.0.1:0").option("--isolation", "shared").finish();
+    let line = exit.assert_code(4).one_line();
+    assert!(line.contains("conet:fibers/handler-entry") && line.contains("`handle`"), "{line}");
+}
+
 /// Names are the component's own, and may hold what moves a terminal's cursor.
 #[test]
 fn names_of_a_component_are_shown_escaped_and_cut() {

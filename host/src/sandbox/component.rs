@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use wasmtime::{
     Engine,
-    component::{Component, ComponentExportIndex, InstancePre, Linker},
+    component::{Component, ComponentExportIndex, InstancePre, Linker, types::ComponentItem},
 };
 
 use super::{
@@ -32,7 +32,7 @@ pub struct Loaded {
     pub entries: Arc<Entries>,
 }
 
-/// Where to enter a component; none for what it does not export.
+/// Where to enter a component: a function for each entry it exports, none for the others.
 pub struct Entries {
     /// conet:net/program-entry.run
     pub run: Option<ComponentExportIndex>,
@@ -65,6 +65,16 @@ pub enum LoadError {
     /// It needs something conet does not provide.
     #[error("cannot link the component: {}", shown(.0))]
     Link(wasmtime::Error),
+    /// It exports an entry's interface without the function.
+    #[error(
+        "the component exports {interface} without its function `{function}`: build it with that interface's bindings"
+    )]
+    Entry {
+        /// The interface.
+        interface: &'static str,
+        /// What is missing in it.
+        function: &'static str,
+    },
     /// It needs more memory, tables or core instances than the limits allow.
     #[error("the component does not fit its limits (--memory-max raises the one on memory): {}", shown(.0))]
     Limits(wasmtime::Error),
@@ -83,26 +93,32 @@ impl Loaded {
         let mut linker = Linker::new(&engine);
         imports::add_to_linker(&mut linker, options.fibers).map_err(LoadError::Link)?;
         let pre = linker.instantiate_pre(&component).map_err(LoadError::Link)?;
-        let entries = Arc::new(Entries::find(&component, scan));
+        let entries = Arc::new(Entries::find(&component, scan)?);
         Ok(Self { engine, pre, entries })
     }
 }
 
 impl Entries {
-    fn find(component: &Component, scan: &Scan) -> Self {
-        let find = |interface: &str, function: &str| {
-            let instance = component.get_export_index(None, scan.export(interface)?)?;
-            component.get_export_index(Some(&instance), function)
+    fn find(component: &Component, scan: &Scan) -> Result<Self, LoadError> {
+        let find = |interface: &'static str, function: &'static str| {
+            let Some(export) = scan.export(interface) else { return Ok(None) };
+            let found = component
+                .get_export_index(None, export)
+                .and_then(|instance| component.get_export(Some(&instance), function));
+            match found {
+                Some((ComponentItem::ComponentFunc(_), index)) => Ok(Some(index)),
+                _ => Err(LoadError::Entry { interface, function }),
+            }
         };
-        Self {
-            run: find("conet:net/program-entry", "run"),
-            handle: find("conet:net/handler-entry", "handle"),
-            start: find("conet:net/coroutine-entry", "start"),
-            fiber_run: find("conet:fibers/program-entry", "run"),
-            fiber_handle: find("conet:fibers/handler-entry", "handle"),
-            fiber_start: find("conet:fibers/coroutine-entry", "start"),
-            command: find("wasi:cli/run", "run"),
-        }
+        Ok(Self {
+            run: find("conet:net/program-entry", "run")?,
+            handle: find("conet:net/handler-entry", "handle")?,
+            start: find("conet:net/coroutine-entry", "start")?,
+            fiber_run: find("conet:fibers/program-entry", "run")?,
+            fiber_handle: find("conet:fibers/handler-entry", "handle")?,
+            fiber_start: find("conet:fibers/coroutine-entry", "start")?,
+            command: find("wasi:cli/run", "run")?,
+        })
     }
 }
 
