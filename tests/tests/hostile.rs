@@ -72,6 +72,17 @@ fn spinning_coroutine_ends_its_shared_instance_and_the_next_connection_gets_a_ne
     host.stop();
 }
 
+/// Its connection was accepted for it, so the peer is told as after any other trap.
+#[test]
+fn handler_that_traps_before_it_is_called_resets_its_connection() {
+    let handler = Launch::component(text_component("handler_start_trap"));
+    let host = handler.option("--listen", "127.0.0.1:0").start();
+    for _ in 0..3 {
+        peer::expect_reset(&mut host.connect());
+    }
+    host.stop();
+}
+
 #[test]
 fn spinning_coroutine_ends_its_program() {
     let _turn = turn();
@@ -294,6 +305,16 @@ fn panic_in_a_spawned_coroutine_leaves_its_parent() {
         peer::round_trip(&mut parent, b"still here");
     }
     drop(parent);
+    host.stop();
+}
+
+/// The connection has moved to an instance that cannot be made: its peer is told as after a trap.
+#[test]
+fn spawned_instance_that_does_not_fit_resets_its_connection() {
+    let host = Launch::guest("spawn_large").start();
+    for _ in 0..3 {
+        peer::expect_reset(&mut host.connect());
+    }
     host.stop();
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -39,13 +40,16 @@ impl Sandbox {
     pub async fn handle(self: Arc<Self>, stream: TcpStream, permit: Permit) -> Ended {
         let id = ids::next();
         let entry = self.loaded.entries.handle.expect("only components with this entry are served");
+        let store = self.store(id, Occupancy::One);
+        // Out here it lives until the fate is known, should the guest never get it.
+        let mut connection = Some(Connection::new(stream, permit, store.data().view.fate.clone()));
         let body = async |store: &mut Store<State>, instance: Instance| {
-            let connection = Connection::new(stream, permit, store.data().view.fate.clone());
+            let connection = connection.take().expect("entered once");
             let connection = store.data_mut().view.table.push(connection)?;
             let (result,) = call::<_, (Result<(), ()>,)>(store, &instance, &entry, (connection,)).await?;
             Ok(result)
         };
-        let ended = self.enter(id, Occupancy::One, body).await;
+        let ended = self.enter(store, body).await;
         ended.report(&self.context, id, "a connection's coroutine");
         ended
     }
@@ -54,18 +58,21 @@ impl Sandbox {
     pub async fn start(self: Arc<Self>, id: u64, request: SpawnRequest) -> Ended {
         let entry =
             self.loaded.entries.start.expect("the spawner is set only for components with this entry");
+        let store = self.store(id, Occupancy::One);
+        let fate = &store.data().view.fate;
+        // Out here they live until the fate is known, should the guest never get them.
+        let mut unpacked: VecDeque<_> =
+            request.connections.into_iter().map(|parcel| parcel.unpack(fate.clone())).collect();
         let body = async |store: &mut Store<State>, instance: Instance| {
-            let view = &mut store.data_mut().view;
             let mut connections = Vec::new();
-            for parcel in request.connections {
-                let connection = parcel.unpack(view.fate.clone())?;
-                connections.push(view.table.push(connection)?);
+            while let Some(connection) = unpacked.pop_front() {
+                connections.push(store.data_mut().view.table.push(connection?)?);
             }
             let params = (request.entry, connections, request.bytes);
             call::<(u32, Vec<Resource<Connection>>, Vec<u8>), ()>(store, &instance, &entry, params).await?;
             Ok(Ok(()))
         };
-        let ended = self.enter(id, Occupancy::One, body).await;
+        let ended = self.enter(store, body).await;
         ended.report(&self.context, id, "a spawned coroutine");
         ended
     }
@@ -77,19 +84,21 @@ impl Sandbox {
             let (result,) = call::<(), (Result<(), ()>,)>(store, &instance, &entry, ()).await?;
             Ok(result)
         };
-        let ended = self.enter(id, Occupancy::Many, body).await;
+        let ended = self.enter(self.store(id, Occupancy::Many), body).await;
         ended.report(&self.context, id, "the program");
         ended
+    }
+
+    pub(super) fn store(&self, id: u64, occupancy: Occupancy) -> Store<State> {
+        store(&self.loaded.engine, &self.context, occupancy, id)
     }
 
     /// Makes an instance and lets `body` call it; a trap, or a panic of the host, ends this coroutine alone.
     pub(super) async fn enter(
         &self,
-        id: u64,
-        occupancy: Occupancy,
+        mut store: Store<State>,
         body: impl AsyncFnOnce(&mut Store<State>, Instance) -> wasmtime::Result<Result<(), ()>>,
     ) -> Ended {
-        let mut store = store(&self.loaded.engine, &self.context, occupancy, id);
         let fate = store.data().view.fate.clone();
         let called = Turns(Box::pin(async {
             self.context.metrics.instances.increment();

@@ -56,7 +56,7 @@ impl Sandbox {
             let (result,) = guard.watch(store, main).await??;
             Ok(result)
         };
-        let ended = self.enter(id, Occupancy::Many, body).await;
+        let ended = self.enter(self.store(id, Occupancy::Many), body).await;
         ended.report(&self.context, id, "the program");
         ended
     }
@@ -103,7 +103,7 @@ impl Sandbox {
             guard.watch(store, main).await??;
             Ok(Ok(()))
         };
-        let ended = self.enter(id, Occupancy::Many, body).await;
+        let ended = self.enter(self.store(id, Occupancy::Many), body).await;
         ended.report(&self.context, id, "a shared handler's instance");
         broken.map_or(Ok(ended), Err)
     }
