@@ -317,7 +317,7 @@ const MARKERS: [&str; 4] =
 const DEPTH_MAX: usize = 32;
 /// A guest of 10 MiB has some 50,000.
 const SITES_MAX: usize = 200_000;
-/// Ten instructions with five indices of up to five bytes.
+/// Ten instructions with six indices of up to five bytes.
 const SITE_BYTES_MAX: usize = 41;
 
 /// Magic number and version.
