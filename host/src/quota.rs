@@ -15,7 +15,6 @@ pub struct Quota {
     max: u64,
     used: AtomicU64,
     peak: AtomicU64,
-    refused: AtomicU64,
     /// Tasks inside `acquire`. Few: a task per worker and listener.
     waiting: Mutex<Vec<Waker>>,
 }
@@ -30,33 +29,26 @@ pub struct Permit {
 impl Quota {
     /// A quota of `max` units, none used.
     pub fn new(max: u64) -> Arc<Self> {
-        Arc::new(Self {
-            max,
-            used: AtomicU64::new(0),
-            peak: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            waiting: Mutex::default(),
-        })
+        Arc::new(Self { max, used: AtomicU64::new(0), peak: AtomicU64::new(0), waiting: Mutex::default() })
     }
 
-    /// Takes `units`, or counts a refusal.
+    /// Takes `units`, if as many are free.
     pub fn try_acquire(self: &Arc<Self>, units: u64) -> Option<Permit> {
-        let permit = self.take(units);
-        if permit.is_none() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
-        permit
+        let fits = |used: u64| used.checked_add(units).filter(|after| *after <= self.max);
+        let before = self.used.try_update(Ordering::SeqCst, Ordering::SeqCst, fits).ok()?;
+        self.peak.fetch_max(before + units, Ordering::Relaxed);
+        Some(Permit { quota: self.clone(), units })
     }
 
     /// Waits until one unit is free, and takes it.
     pub async fn acquire(self: &Arc<Self>) -> Permit {
         poll_fn(|cx| {
-            if let Some(permit) = self.take(1) {
+            if let Some(permit) = self.try_acquire(1) {
                 return Poll::Ready(permit);
             }
             self.waiters().push(cx.waker().clone());
             // A permit may have come back before the waker was in the list.
-            match self.take(1) {
+            match self.try_acquire(1) {
                 Some(permit) => Poll::Ready(permit),
                 None => Poll::Pending,
             }
@@ -80,11 +72,6 @@ impl Quota {
         self.used.load(Ordering::SeqCst) == 0
     }
 
-    /// The limit.
-    pub fn max(&self) -> u64 {
-        self.max
-    }
-
     /// Units in use now.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
@@ -93,18 +80,6 @@ impl Quota {
     /// The most units that were in use at once.
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
-    }
-
-    /// How often units were refused.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-
-    fn take(self: &Arc<Self>, units: u64) -> Option<Permit> {
-        let fits = |used: u64| used.checked_add(units).filter(|after| *after <= self.max);
-        let before = self.used.try_update(Ordering::SeqCst, Ordering::SeqCst, fits).ok()?;
-        self.peak.fetch_max(before + units, Ordering::Relaxed);
-        Some(Permit { quota: self.clone(), units })
     }
 
     fn give_back(&self, units: u64) {
@@ -126,7 +101,7 @@ impl Permit {
         self.units
     }
 
-    /// Takes `units` more into this permit, or counts a refusal.
+    /// Takes `units` more into this permit, if as many are free.
     pub fn grow(&mut self, units: u64) -> bool {
         match self.quota.try_acquire(units) {
             Some(mut more) => {
@@ -164,7 +139,7 @@ mod tests {
         let first = quota.try_acquire(2).expect("two are free");
         assert!(quota.try_acquire(1).is_none());
         drop(first);
-        assert_eq!((quota.used(), quota.peak(), quota.refused()), (0, 2, 1));
+        assert_eq!((quota.used(), quota.peak()), (0, 2));
     }
 
     #[test]

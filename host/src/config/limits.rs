@@ -97,13 +97,6 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
-    /// What `serve` uses where its file says nothing: tenants share the machine, so each gets less CPU at a time.
-    pub fn serve() -> Limits {
-        Limits { cpu_max: Duration::from_millis(50), ..Limits::default() }
-    }
-}
-
 impl Default for PoolLimits {
     fn default() -> PoolLimits {
         PoolLimits {

@@ -12,8 +12,8 @@
 //!
 //! What an operator may not expect:
 //!
-//! * A name grant covers the addresses the name resolves to, except loopback, link-local, metadata services, multicast
-//!   and the host's own: whoever runs the name's DNS could point it there. Those need an address grant as well.
+//! * A name grant covers the addresses the name resolves to, except loopback, link-local, metadata services and
+//!   multicast: whoever runs the name's DNS could point it there. Those need an address grant as well.
 //! * An address grant does not let the guest look up names, which could carry data out. `public` and name grants do.
 //! * `public` leaves out everything that is not a global unicast address, and every form that embeds an IPv4 address.
 //! * Listening on `0.0.0.0` or `[::]` needs a grant for exactly that, or for all addresses (`0.0.0.0/0`).
@@ -40,8 +40,6 @@ pub struct Grants {
     pub listen: Vec<ListenGrant>,
     /// What it may connect to.
     pub connect: Vec<ConnectGrant>,
-    /// The host's own addresses, which `public` and name grants leave out.
-    withheld: Vec<SocketAddr>,
 }
 
 impl Grants {
@@ -49,14 +47,8 @@ impl Grants {
     pub fn loopback() -> Grants {
         Grants {
             listen: vec![ListenGrant::localhost(0, 0), ListenGrant::localhost(1024, u16::MAX)],
-            ..Grants::default()
+            connect: Vec::new(),
         }
-    }
-
-    /// Keeps `addr` (the host's own admin address) out of `public` and name grants. An unspecified address keeps that
-    /// port out on every address.
-    pub fn withhold(&mut self, addr: SocketAddr) {
-        self.withheld.push(SocketAddr::new(addr.ip().to_canonical(), addr.port()));
     }
 
     /// May the tenant listen on `addr`?
@@ -105,7 +97,7 @@ impl Grants {
             return Ok(());
         }
         let by_name = self.connect.iter().any(|grant| grant.covers_name(&name, addr.port()));
-        if by_name && !scope::is_guarded(addr.ip()) && !self.is_withheld(addr) {
+        if by_name && !scope::is_guarded(addr.ip()) {
             return Ok(());
         }
         Err(Denied::Resolved { name: name.to_string(), addr })
@@ -113,14 +105,7 @@ impl Grants {
 
     /// Whether an address, network, `localhost` or `public` grant covers `addr`.
     fn covers_addr(&self, addr: SocketAddr) -> bool {
-        let withheld = self.is_withheld(addr);
-        self.connect.iter().any(|grant| grant.covers_addr(addr) && !(withheld && grant.is_public()))
-    }
-
-    fn is_withheld(&self, addr: SocketAddr) -> bool {
-        self.withheld
-            .iter()
-            .any(|own| own.port() == addr.port() && (own.ip().is_unspecified() || own.ip() == addr.ip()))
+        self.connect.iter().any(|grant| grant.covers_addr(addr))
     }
 }
 

@@ -41,16 +41,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     }
 }
 
-/// Writes a size so that `parse_size` reads it back: `8MiB`, or plain bytes when no unit divides it.
-pub fn show_size(bytes: usize) -> String {
-    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
-            return format!("{}{unit}", bytes >> shift);
-        }
-    }
-    bytes.to_string()
-}
-
 /// Why a size or duration could not be read. Each says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UnitError {
@@ -137,14 +127,6 @@ mod tests {
             let error = parse_size(text).expect_err(text).to_string();
             assert!(error.contains(says), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn shown_sizes_are_read_back() {
-        for bytes in [1, 1023, 1024, 1025, 65_536, 1 << 20, 512 << 20, 1 << 30, (1 << 30) + (1 << 20)] {
-            assert_eq!(parse_size(&show_size(bytes)), Ok(bytes));
-        }
-        assert_eq!(show_size(512 << 20), "512MiB");
     }
 
     #[test]

@@ -58,11 +58,6 @@ impl Role {
     pub fn is_handler(self) -> bool {
         matches!(self, Role::IsolatedHandler | Role::SharedHandler)
     }
-
-    /// Do coroutines share an instance?
-    pub fn is_shared(self) -> bool {
-        matches!(self, Role::SharedProgram | Role::SharedHandler)
-    }
 }
 
 #[cfg(test)]

@@ -32,12 +32,6 @@ impl ListenGrant {
         ListenGrant { host: ListenHost::Localhost, ports: Ports { first, last } }
     }
 
-    /// A grant for exactly `addr`, as `--listen` implies.
-    pub fn exactly(addr: SocketAddr) -> ListenGrant {
-        let ports = Ports { first: addr.port(), last: addr.port() };
-        ListenGrant { host: ListenHost::Net(Cidr::host(addr.ip())), ports }
-    }
-
     pub(super) fn covers(&self, addr: SocketAddr) -> bool {
         let host = match self.host {
             // The unspecified address means every address: being inside a small network does not suffice.
@@ -111,7 +105,7 @@ impl ConnectGrant {
             || (name.is_localhost() && loopback.iter().any(|ip| self.covers_addr(SocketAddr::new(*ip, port))))
     }
 
-    pub(super) fn is_public(&self) -> bool {
+    fn is_public(&self) -> bool {
         self.host == Host::Public
     }
 }
