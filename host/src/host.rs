@@ -240,7 +240,7 @@ impl Room {
         };
         let connections = limits.connections_max as u64 + limits.outbound_max as u64;
         let listeners = workers as u64 + 1;
-        machine.check(&Needs { instances, fibers, connections, listeners, memory_bytes: 0 })?;
+        machine.check(&Needs { instances, fibers, connections, listeners })?;
         // A tenant alone on its host: the machine's memory bounds the sum.
         limits.tenant_memory_bytes_max = limits
             .shared_memory_bytes_max

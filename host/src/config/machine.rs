@@ -27,8 +27,6 @@ pub struct Needs {
     pub connections: u64,
     /// Listening sockets, on all workers together.
     pub listeners: u64,
-    /// Memory that must be there from the start; what guests may grow to is not counted, it is limited as it grows.
-    pub memory_bytes: u64,
 }
 
 impl Machine {
@@ -56,10 +54,6 @@ impl Machine {
             let (connections, max) = (needs.connections, self.descriptors_max);
             return Err(MachineError::Descriptors { descriptors, connections, max });
         }
-        if needs.memory_bytes > self.memory_bytes_max {
-            let (needed_mib, max_mib) = (needs.memory_bytes.div_ceil(MIB), self.memory_bytes_max / MIB);
-            return Err(MachineError::Memory { needed_mib, max_mib });
-        }
         Ok(())
     }
 
@@ -67,13 +61,6 @@ impl Machine {
     pub fn spawned_instances_max(&self, fibers: u64) -> u64 {
         let stacks = fibers.saturating_mul(MAPPINGS_PER_FIBER);
         self.mappings_max.saturating_sub(MAPPINGS_BASE).saturating_sub(stacks) / MAPPINGS_PER_INSTANCE
-    }
-
-    /// How many connections with an instance and a fiber each fit.
-    pub fn isolated_connections_max(&self) -> u64 {
-        let each = MAPPINGS_PER_INSTANCE + MAPPINGS_PER_FIBER;
-        let by_mappings = self.mappings_max.saturating_sub(MAPPINGS_BASE) / each;
-        by_mappings.min(self.descriptors_max.saturating_sub(DESCRIPTORS_BASE))
     }
 }
 
@@ -123,17 +110,6 @@ pub enum MachineError {
         connections: u64,
         /// The hard RLIMIT_NOFILE.
         max: u64,
-    },
-    /// Too little memory.
-    #[error(
-        "{needed_mib} MiB of memory are needed and {max_mib} MiB are available: lower --memory-max or \
-         --connections-max, or give the machine more"
-    )]
-    Memory {
-        /// Needed, rounded up.
-        needed_mib: u64,
-        /// Available, rounded down.
-        max_mib: u64,
     },
 }
 
@@ -194,8 +170,6 @@ const STOCK_MAPPINGS_MAX: u64 = 65_530;
 /// The kernel's default soft RLIMIT_NOFILE.
 const STOCK_DESCRIPTORS_MAX: u64 = 1_024;
 
-const MIB: u64 = 1 << 20;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,13 +180,7 @@ mod tests {
 
     #[test]
     fn eight_thousand_isolated_connections_fit_a_stock_machine() {
-        let needs = Needs {
-            instances: 8_000,
-            fibers: 8_000,
-            connections: 8_000,
-            listeners: 2,
-            memory_bytes: 1 << 30,
-        };
+        let needs = Needs { instances: 8_000, fibers: 8_000, connections: 8_000, listeners: 2 };
         assert_eq!(stock().check(&needs), Ok(()));
     }
 
@@ -227,10 +195,6 @@ mod tests {
                 Needs { connections: 20_000, ..Needs::default() },
                 vec!["20128 open files", "may have 20000", "ulimit -Hn 20128"],
             ),
-            (
-                Needs { memory_bytes: (8 << 30) + 1, ..Needs::default() },
-                vec!["8193 MiB", "8192 MiB are available"],
-            ),
         ] {
             let error = stock().check(&needs).expect_err("does not fit").to_string();
             for part in says {
@@ -241,23 +205,18 @@ mod tests {
 
     #[test]
     fn what_is_said_to_fit_fits_and_one_more_does_not() {
-        for machine in [stock(), Machine { descriptors_max: 4_096, ..stock() }] {
-            let max = machine.isolated_connections_max();
-            let needs = |n| Needs { instances: n, fibers: n, connections: n, ..Needs::default() };
-            assert_eq!(machine.check(&needs(max)), Ok(()));
-            assert!(machine.check(&needs(max + 1)).is_err());
+        for fibers in [0, 1, 10_000] {
+            let max = stock().spawned_instances_max(fibers);
+            let needs = |instances| Needs { instances, fibers, ..Needs::default() };
+            assert_eq!(stock().check(&needs(max)), Ok(()));
+            assert!(stock().check(&needs(max + 1)).is_err());
         }
     }
 
     #[test]
     fn absurd_needs_are_refused_without_overflow() {
-        let needs = Needs {
-            instances: u64::MAX,
-            fibers: u64::MAX,
-            connections: u64::MAX,
-            listeners: 1,
-            memory_bytes: 0,
-        };
+        let needs =
+            Needs { instances: u64::MAX, fibers: u64::MAX, connections: u64::MAX, listeners: u64::MAX };
         assert!(stock().check(&needs).is_err());
     }
 
@@ -266,7 +225,7 @@ mod tests {
         let machine = Machine::read();
         assert_eq!(Some(machine.descriptors_max), getrlimit(Resource::Nofile).maximum.or(Some(u64::MAX)));
         assert!(machine.mappings_max > MAPPINGS_BASE);
-        assert!(machine.memory_bytes_max > MIB);
+        assert!(machine.memory_bytes_max > 1 << 20);
     }
 
     #[test]
