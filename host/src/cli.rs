@@ -1,7 +1,6 @@
 //! The command line. No logic here: options become what the host takes.
 
 pub mod log;
-pub mod package;
 pub mod run;
 
 use clap::{Parser, Subcommand};

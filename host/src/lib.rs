@@ -5,7 +5,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | shell | [`cli`] |
-//! | host | [`host`], [`exit`] |
+//! | host | [`host`], [`exit`], [`package`] |
 //! | tenancy | [`tenancy`] |
 //! | sandbox | [`sandbox`] |
 //! | imports | [`bindings`], [`imports`], [`pool`] |
@@ -18,6 +18,7 @@ pub mod cli;
 
 pub mod exit;
 pub mod host;
+pub mod package;
 
 pub mod tenancy;
 

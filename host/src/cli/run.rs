@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, thread, time::Duration};
 
 use clap::Args;
 
-use super::{log::Log, package};
+use super::log::Log;
 use crate::{
     config::{
         limits::Limits,
@@ -14,6 +14,7 @@ use crate::{
     },
     exit::{Exit, StartError},
     host::{self, Options},
+    package,
     sandbox::cache::Cache,
 };
 
