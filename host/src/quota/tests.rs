@@ -1,0 +1,248 @@
+//! The quota one step at a time, against a model, and under threads.
+
+use std::{
+    collections::VecDeque,
+    pin::{Pin, pin},
+    sync::atomic::AtomicUsize,
+    task::{Context, Poll, Wake, Waker},
+    thread,
+};
+
+use super::*;
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Woken {
+    fn times(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+fn poll(acquire: &mut Acquire) -> Option<Permit> {
+    poll_with(acquire, Waker::noop())
+}
+
+fn poll_with(acquire: &mut Acquire, waker: &Waker) -> Option<Permit> {
+    match Pin::new(acquire).poll(&mut Context::from_waker(waker)) {
+        Poll::Ready(permit) => Some(permit),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn units_come_back_when_the_permit_drops() {
+    let quota = Quota::new(2);
+    let first = quota.try_acquire(2).expect("two are free");
+    assert!(quota.try_acquire(1).is_none());
+    drop(first);
+    assert_eq!((quota.used(), quota.peak()), (0, 2));
+}
+
+#[test]
+fn a_permit_grows_within_the_limit_and_shrinks() {
+    let quota = Quota::new(10);
+    let mut permit = quota.try_acquire(4).expect("four are free");
+    assert!(permit.grow(6));
+    assert!(!permit.grow(1));
+    permit.shrink(3);
+    assert_eq!((permit.units(), quota.used()), (7, 7));
+}
+
+#[test]
+fn units_cannot_overflow() {
+    let quota = Quota::new(u64::MAX);
+    let _held = quota.try_acquire(u64::MAX).expect("all are free");
+    assert!(quota.try_acquire(u64::MAX).is_none());
+}
+
+#[test]
+fn a_waiter_gets_the_unit_that_comes_back() {
+    let quota = Quota::new(1);
+    let held = quota.try_acquire(1).expect("one is free");
+    let mut waiting = quota.acquire();
+    assert!(poll(&mut waiting).is_none() && quota.is_wanted());
+    drop(held);
+    assert!(poll(&mut waiting).is_some() && !quota.is_wanted());
+}
+
+/// wasmtime polls what waits in a shared instance at each of its turns.
+#[test]
+fn a_waiter_polled_often_is_noted_once_and_leaves_nothing() {
+    let quota = Quota::new(1);
+    let held = quota.try_acquire(1).expect("one is free");
+    let mut waiting = quota.acquire();
+    let mut drained = pin!(quota.drained());
+    for _ in 0..100 {
+        assert!(poll(&mut waiting).is_none());
+        assert!(drained.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    assert_eq!(quota.waiting.len(), 2);
+    drop(waiting);
+    // Attempts given up at once, as a connect with a timeout of nothing is.
+    for _ in 0..100 {
+        assert!(poll(&mut quota.acquire()).is_none());
+    }
+    assert_eq!(quota.waiting.len(), 1);
+    drop(held);
+    assert!(drained.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+}
+
+#[test]
+fn the_latest_waker_is_woken_and_one_waiter_for_one_unit() {
+    let quota = Quota::new(1);
+    let held = quota.try_acquire(1).expect("one is free");
+    let [old, first, second] = [(); 3].map(|()| Arc::new(Woken::default()));
+    let mut waiting = [quota.acquire(), quota.acquire()];
+    assert!(poll_with(&mut waiting[0], &old.clone().into()).is_none());
+    assert!(poll_with(&mut waiting[1], &second.clone().into()).is_none());
+    assert!(poll_with(&mut waiting[0], &first.clone().into()).is_none());
+    drop(held);
+    assert_eq!((old.times(), first.times(), second.times()), (0, 1, 0));
+    // Nobody slips in before the one it was given to.
+    assert!(poll(&mut quota.acquire()).is_none() && quota.try_acquire(1).is_none());
+    drop(poll(&mut waiting[0]).expect("given"));
+    assert_eq!(second.times(), 1);
+}
+
+#[test]
+fn a_woken_waiter_that_leaves_passes_its_unit_on() {
+    let quota = Quota::new(1);
+    let held = quota.try_acquire(1).expect("one is free");
+    let woken = Arc::new(Woken::default());
+    let (mut first, mut second) = (quota.acquire(), quota.acquire());
+    assert!(poll(&mut first).is_none());
+    assert!(poll_with(&mut second, &woken.clone().into()).is_none());
+    drop(held);
+    assert_eq!(woken.times(), 0);
+    drop(first);
+    assert_eq!(woken.times(), 1);
+    assert!(poll(&mut second).is_some());
+    assert_eq!((quota.used(), quota.waiting.len()), (0, 0));
+}
+
+#[test]
+fn the_end_is_told_to_all_who_wait_for_it() {
+    let quota = Quota::new(2);
+    let permits = [quota.try_acquire(1), quota.try_acquire(1)];
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let mut waiting = [pin!(quota.drained()), pin!(quota.drained())];
+    for drained in &mut waiting {
+        assert!(drained.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    let [one, two] = permits;
+    drop(one);
+    assert_eq!(woken.times(), 0);
+    drop(two);
+    assert_eq!(woken.times(), 2);
+}
+
+/// Random steps against a model: units in use, and a line in the order of arrival.
+#[test]
+fn any_schedule_serves_the_line_in_order_and_loses_no_unit() {
+    for seed in 1..=200 {
+        schedule(seed);
+    }
+}
+
+fn schedule(seed: u64) {
+    const UNITS: usize = 3;
+    let quota = Quota::new(UNITS as u64);
+    let mut random = seed;
+    let mut random = move |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % below as u64) as usize
+    };
+    let mut held: Vec<Permit> = Vec::new();
+    let mut line: VecDeque<(Acquire, Arc<Woken>)> = VecDeque::new();
+    // Of those in line, the first so many have a unit: the model.
+    let granted = |held: &Vec<Permit>, line: &VecDeque<_>| line.len().min(UNITS - held.len());
+    for step in 0..300 {
+        let context = format!("seed {seed}, step {step}");
+        match random(5) {
+            0 | 1 => {
+                let (mut acquire, woken) = (quota.acquire(), Arc::new(Woken::default()));
+                let free = held.len() + granted(&held, &line) < UNITS;
+                match poll_with(&mut acquire, &woken.clone().into()) {
+                    Some(permit) => {
+                        assert!(free, "{context}");
+                        held.push(permit);
+                    }
+                    None => {
+                        assert!(!free, "{context}");
+                        line.push_back((acquire, woken));
+                    }
+                }
+            }
+            2 if !held.is_empty() => drop(held.swap_remove(random(held.len()))),
+            3 if !line.is_empty() => drop(line.remove(random(line.len()))),
+            4 if !line.is_empty() => {
+                let index = random(line.len());
+                let has_unit = index < granted(&held, &line);
+                let (acquire, woken) = &mut line[index];
+                let permit = poll_with(acquire, &woken.clone().into());
+                assert_eq!(permit.is_some(), has_unit, "{context}");
+                if let Some(permit) = permit {
+                    assert_eq!(woken.times(), 1, "{context}");
+                    held.push(permit);
+                    drop(line.remove(index));
+                }
+            }
+            _ => {}
+        }
+        let granted = granted(&held, &line);
+        assert_eq!(quota.used(), (held.len() + granted) as u64, "{context}");
+        for (index, (_, woken)) in line.iter().enumerate() {
+            assert_eq!(woken.times(), usize::from(index < granted), "{context}: {index} in line");
+        }
+        assert_eq!(quota.is_wanted(), line.len() > granted, "{context}");
+    }
+    drop((held, line));
+    assert_eq!((quota.used(), quota.waiting.len()), (0, 0), "seed {seed}");
+}
+
+/// Every waiter on every thread has its turn; a lost wakeup would leave one waiting for ever.
+#[test]
+fn threads_pass_units_on() {
+    let quota = Quota::new(2);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for round in 0..2_000 {
+                    let permit = wait(quota.acquire());
+                    if round % 3 == 0 {
+                        drop(quota.acquire());
+                    }
+                    drop(permit);
+                }
+            });
+        }
+    });
+    assert_eq!((quota.used(), quota.waiting.len()), (0, 0));
+}
+
+fn wait(mut acquire: Acquire) -> Permit {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(thread::current())).into();
+    loop {
+        match poll_with(&mut acquire, &waker) {
+            Some(permit) => return permit,
+            None => thread::park(),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Who waits for a quota: a line for its units, and those who wait for its end.
+//!
+//! Each has a ticket, under which its waker is replaced and, when it leaves, removed. Whoever gives units back looks
+//! here after the count has fallen, whoever comes looks at the count after it is here: one of the two sees the other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use super::{Permit, Quota};
+
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    state: Mutex<State>,
+    /// In line for a unit. Changed with the lock held.
+    line: AtomicUsize,
+    /// Waiting for the end. Changed with the lock held.
+    watching: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By ticket: the lowest is the first.
+    line: BTreeMap<u64, Waker>,
+    /// Tickets that have been given a unit and have not looked yet.
+    granted: BTreeSet<u64>,
+    watching: BTreeMap<u64, Waker>,
+    next_ticket: u64,
+}
+
+impl Waiting {
+    pub(super) fn is_wanted(&self) -> bool {
+        self.line.load(Ordering::SeqCst) > 0
+    }
+
+    /// Gives free units to the line, and wakes those who wait for the end if it has come.
+    pub(super) fn serve(&self, quota: &Quota) {
+        if self.line.load(Ordering::SeqCst) == 0 && self.watching.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut state = self.lock();
+        let mut woken = state.grant(quota);
+        if quota.is_idle() {
+            woken.extend(std::mem::take(&mut state.watching).into_values());
+        }
+        self.count(&state);
+        // Drop the lock before waking: a woken task may want it at once.
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Takes a unit, or the end of the line: none or a ticket.
+    fn arrive(&self, quota: &Quota, waker: &Waker) -> Option<u64> {
+        let mut state = self.lock();
+        if state.line.is_empty() && quota.take(1) {
+            return None;
+        }
+        let ticket = state.ticket();
+        state.line.insert(ticket, waker.clone());
+        self.count(&state);
+        // A unit may have come back before the ticket was in the line.
+        let woken = state.grant(quota);
+        self.count(&state);
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+        Some(ticket)
+    }
+
+    /// Whether `ticket` has been given its unit; else notes whom to wake.
+    fn look(&self, ticket: u64, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        let granted = state.granted.remove(&ticket);
+        if let Some(known) = state.line.get_mut(&ticket) {
+            known.clone_from(waker);
+        }
+        granted
+    }
+
+    /// Leaves the line; whether with a unit that was given and not looked at.
+    fn leave(&self, ticket: u64) -> bool {
+        let mut state = self.lock();
+        let left = state.line.remove(&ticket);
+        let granted = state.granted.remove(&ticket);
+        self.count(&state);
+        drop(state);
+        drop(left);
+        granted
+    }
+
+    fn count(&self, state: &State) {
+        self.line.store(state.line.len(), Ordering::SeqCst);
+        self.watching.store(state.watching.len(), Ordering::SeqCst);
+    }
+
+    /// No code that could panic runs half-way through a change.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        let state = self.lock();
+        state.line.len() + state.granted.len() + state.watching.len()
+    }
+}
+
+impl State {
+    fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket
+    }
+
+    /// A unit for each in line, as long as there are any; gives whom to wake.
+    fn grant(&mut self, quota: &Quota) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        while !self.line.is_empty() && quota.take(1) {
+            let (ticket, waker) = self.line.pop_first().expect("the line is not empty");
+            self.granted.insert(ticket);
+            woken.push(waker);
+        }
+        woken
+    }
+}
+
+/// See [`Quota::acquire`]. Dropping it leaves the line, and passes on what it was given.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Acquire {
+    quota: Arc<Quota>,
+    /// While it is in line, or has a unit to look at.
+    ticket: Option<u64>,
+}
+
+impl Acquire {
+    pub(super) fn new(quota: &Arc<Quota>) -> Self {
+        Self { quota: quota.clone(), ticket: None }
+    }
+}
+
+impl Future for Acquire {
+    type Output = Permit;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit> {
+        let waiting = &self.quota.waiting;
+        let ticket = match self.ticket {
+            None => waiting.arrive(&self.quota, cx.waker()),
+            Some(ticket) if waiting.look(ticket, cx.waker()) => None,
+            waits => waits,
+        };
+        self.ticket = ticket;
+        if ticket.is_some() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Permit { quota: self.quota.clone(), units: 1 })
+    }
+}
+
+impl Drop for Acquire {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        if self.quota.waiting.leave(ticket) {
+            drop(Permit { quota: self.quota.clone(), units: 1 });
+        }
+    }
+}
+
+/// See [`Quota::drained`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited"]
+pub struct Drained {
+    quota: Arc<Quota>,
+    ticket: Option<u64>,
+}
+
+impl Drained {
+    pub(super) fn new(quota: &Arc<Quota>) -> Self {
+        Self { quota: quota.clone(), ticket: None }
+    }
+}
+
+impl Future for Drained {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { quota, ticket } = &mut *self;
+        let mut state = quota.waiting.lock();
+        let ticket = *ticket.get_or_insert_with(|| state.ticket());
+        state.watching.insert(ticket, cx.waker().clone());
+        quota.waiting.count(&state);
+        drop(state);
+        // The last unit may have come back before the waker was in the map.
+        if quota.is_idle() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Drained {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let mut state = self.quota.waiting.lock();
+        let left = state.watching.remove(&ticket);
+        self.quota.waiting.count(&state);
+        drop(state);
+        drop(left);
+    }
+}
