@@ -52,7 +52,8 @@ pub fn go<R>(f: impl FnOnce() -> R + 'static) -> io::Result<CoroutineId> {
 /// nobody else. The connection moves to it.
 ///
 /// Nothing else crosses, so the function captures nothing; statics have their first values there, and [`go`] is
-/// `unsupported`. At a limit the connection is closed and the error's code is `limit-exceeded`.
+/// `unsupported`. At a limit the error's code is `limit-exceeded`; a connection from a pool is `unsupported`, and one that
+/// another coroutine is inside a call on is `busy`. Whatever the error, the connection is closed.
 pub fn spawn(f: fn(TcpStream), connection: TcpStream) -> io::Result<CoroutineId> {
     Ok(CoroutineId(abi::spawn(f, connection)?))
 }

@@ -53,8 +53,9 @@ impl Pool {
 
     /// An idle connection, or a new one; at `max_open`, waits in line, first come first served.
     ///
-    /// Dropping the connection returns it, if it is still healthy: open, without error, nothing unread.
-    /// [`TcpStream::close`] discards it.
+    /// Dropping the connection returns it, if it is still healthy: open, without error, nothing unread. One on which a
+    /// read or write has failed or timed out is discarded, for a late answer must not reach the next borrower, and so is
+    /// one that was shut down. `TCP_NODELAY` is on again for the next one. [`TcpStream::close`] discards it.
     pub fn get(&self) -> io::Result<TcpStream> {
         Ok(TcpStream::new(self.pool.get(None)?))
     }
@@ -79,9 +80,9 @@ pub struct Options {
     pub max_idle: u32,
     /// An idle connection is closed after this long.
     pub idle_age: Duration,
-    /// A connection this old is closed when it comes back; none keeps it.
+    /// A connection this old is closed when it comes back; none leaves it to the tenant's limit, 5 minutes.
     pub max_age: Option<Duration>,
-    /// How long opening a connection may take.
+    /// How long opening a connection may take. Not zero.
     pub connect_timeout: Duration,
 }
 
@@ -105,7 +106,7 @@ pub struct Stats {
     pub opened: u64,
     /// Times an idle connection was handed out again.
     pub reused: u64,
-    /// Connections closed instead of kept: failed the health check, over age, over `max_idle`, or discarded.
+    /// Connections closed instead of kept: spoiled, failed the health check, over age, over `max_idle`, or discarded.
     pub discarded: u64,
     /// Times a `get` had to wait in line.
     pub waited: u64,

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -73,6 +74,21 @@ fn a_closed_connection_is_discarded() {
         pool.get()?.close();
         let stats = pool.stats();
         assert_eq!((stats.discarded, stats.open), (1, 0));
+        io::Result::Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn one_that_was_shut_down_is_discarded() {
+    conet::run(|| {
+        let server = Server::start()?;
+        let pool = Pool::open(server.address)?;
+        for how in [Shutdown::Write, Shutdown::Read] {
+            pool.get()?.shutdown(how)?;
+        }
+        let stats = pool.stats();
+        assert_eq!((stats.opened, stats.discarded, stats.idle), (2, 2, 0));
         io::Result::Ok(())
     })
     .unwrap();

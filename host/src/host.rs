@@ -27,12 +27,7 @@ use crate::{
         tenant::{Instances, TenantConfig},
     },
     exit::{Exit, StartError},
-    imports::{
-        Context,
-        context::{Folder, SharedListeners},
-        resolve::Resolver,
-        stdio::Output,
-    },
+    imports::{Context, context::Folder, resolve::Resolver, stdio::Output},
     metrics::Metrics,
     pool::Pools,
     quota::Quota,
@@ -123,11 +118,7 @@ impl Host {
         let ticker = Ticker::start(loaded.engine.clone())?;
         let workers = start_workers(workers, &ticker)?;
         let handles: Vec<Handle> = workers.iter().map(Worker::handle).collect();
-        let copies = match config.instances {
-            _ if role.is_handler() => 0,
-            Instances::One => 1,
-            Instances::PerWorker => handles.len(),
-        };
+        let copies = copies(&config, role, handles.len());
         let context = Arc::new(context(config, role, copies, &room)?);
         let tenant = Tenant::new(Sandbox { context, loaded }, handles, forward(events)?);
         match socket {
@@ -219,6 +210,15 @@ impl Host {
     }
 }
 
+/// Copies of a program; none of a handler.
+fn copies(config: &TenantConfig, role: Role, workers: usize) -> usize {
+    match config.instances {
+        _ if role.is_handler() => 0,
+        Instances::One => 1,
+        Instances::PerWorker => workers,
+    }
+}
+
 /// How much of everything the configuration comes to on this machine.
 struct Room {
     instances: usize,
@@ -227,7 +227,15 @@ struct Room {
 impl Room {
     fn measure(config: &mut TenantConfig, role: Role, workers: usize) -> Result<Self, StartError> {
         let machine = Machine::read();
+        let copies = copies(config, role, workers);
         let limits = &mut config.limits;
+        if copies > limits.coroutines_max {
+            return Err(StartError::Options(format!(
+                "--instances per-worker runs {copies} copies, each with a coroutine of its own, and --coroutines-max \
+                 allows {}: raise that, or lower --workers",
+                limits.coroutines_max
+            )));
+        }
         let fibers = limits.coroutines_max as u64;
         let instances = match role {
             // As many as there are coroutines: each connection has one.
@@ -239,7 +247,8 @@ impl Room {
             }
         };
         let connections = limits.connections_max as u64 + limits.outbound_max as u64;
-        let listeners = workers as u64 + 1;
+        // A handler has one for each worker, a program what it binds; a copy's share of a socket is a descriptor too.
+        let listeners = (workers + limits.listeners_max * copies) as u64 + 1;
         machine.check(&Needs { instances, fibers, connections, listeners })?;
         // A tenant alone on its host: the machine's memory bounds the sum.
         limits.tenant_memory_bytes_max = limits
@@ -274,7 +283,8 @@ fn context(config: TenantConfig, role: Role, copies: usize, room: &Room) -> Resu
         memory: Quota::new(limits.tenant_memory_bytes_max as u64),
         pools: Pools::new(&limits),
         resolver: Arc::new(Resolver::new()),
-        listeners: (copies > 1).then(SharedListeners::default),
+        listeners: Quota::new((limits.listeners_max * copies.max(1)) as u64),
+        shared_listeners: (copies > 1).then(Arc::default),
         shutdown: Arc::new(Shutdown::default()),
         spawner: OnceLock::new(),
         announce,

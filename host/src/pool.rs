@@ -58,7 +58,7 @@ pub struct PoolOptions {
     pub idle_age_max: Duration,
     /// How old a connection may be when it is kept or goes out again; zero is as long as the tenant's limits allow.
     pub age_max: Duration,
-    /// How long opening a connection may take.
+    /// How long opening a connection may take; for whoever opens it, the pool itself does not look.
     pub connect_max: Duration,
 }
 
@@ -104,8 +104,7 @@ impl Pools {
     pub fn close_oldest_idle(&self) -> bool {
         let oldest = self.all().into_iter().filter_map(|pool| Some((pool.0.line.oldest()?, pool)));
         let Some((_, pool)) = oldest.min_by_key(|(since, _)| *since) else { return false };
-        let closed = pool.0.line.expire_oldest();
-        pool.0.discard_all(Discard::IdleAge, closed.into_iter().collect()) > 0
+        pool.0.make_room()
     }
 
     /// Closes all idle connections, as at the end.
@@ -152,7 +151,7 @@ struct Kept {
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GetError<E> {
-    /// The deadline came while waiting in line, or while connecting; or connecting took longer than it may.
+    /// The deadline came while waiting in line, or while connecting.
     #[error("timed out waiting for a pooled connection")]
     TimedOut,
     /// What connecting came to.
@@ -194,12 +193,16 @@ impl Pool {
                 None => kept = place.swap(),
             }
         }
-        let until = deadline.into_iter().chain([time::after(shared.options.connect_max)]).min();
-        let connected = time::timeout_at(until, connect()).await.map_err(|_| GetError::TimedOut)?;
+        let connected = time::timeout_at(deadline, connect()).await.map_err(|_| GetError::TimedOut)?;
         let (stream, permit) = connected.map_err(GetError::Connect)?;
         shared.opened.fetch_add(1, Ordering::Relaxed);
         shared.start_sweeping();
         Ok(Pooled::new(shared, place, Connection { stream, permit, opened: Instant::now() }))
+    }
+
+    /// How long opening a connection may take.
+    pub fn connect_max(&self) -> Duration {
+        self.0.options.connect_max
     }
 
     /// The counters.
@@ -261,6 +264,11 @@ impl Shared {
         .detach();
     }
 
+    /// Closes the connection that is idle longest, if one is.
+    fn make_room(&self) -> bool {
+        self.discard_all(Discard::IdleAge, self.line.expire_oldest().into_iter().collect()) > 0
+    }
+
     /// Closes connections; gives how many.
     fn discard_all(&self, why: Discard, closed: Vec<Kept>) -> usize {
         closed.iter().for_each(|_| self.count(why));
@@ -304,6 +312,10 @@ impl Drop for Sweeping {
 pub struct Pooled {
     shared: Arc<Shared>,
     worker: Option<WorkerId>,
+    /// A call on it has failed, or ended a half of it.
+    spoiled: bool,
+    /// TCP_NODELAY is off.
+    delayed: bool,
     /// Some until it is dropped or discarded.
     lent: Option<(Connection, Place<Kept>)>,
 }
@@ -318,13 +330,24 @@ struct Connection {
 impl Pooled {
     fn new(shared: &Arc<Shared>, place: Place<Kept>, connection: Connection) -> Pooled {
         let worker = Handle::current().map(|worker| worker.id());
-        Pooled { shared: shared.clone(), worker, lent: Some((connection, place)) }
+        let lent = Some((connection, place));
+        Pooled { shared: shared.clone(), worker, spoiled: false, delayed: false, lent }
     }
 
     /// The connection.
     pub fn stream(&self) -> &TcpStream {
         let (connection, _) = self.lent.as_ref().expect("it is lent until it is dropped");
         &connection.stream
+    }
+
+    /// It does not go back: an answer may still come that the next one would take for its own, or half of it is closed.
+    pub fn spoil(&mut self) {
+        self.spoiled = true;
+    }
+
+    /// Notes that TCP_NODELAY is off, or on again as the next one expects it.
+    pub fn set_delayed(&mut self, delayed: bool) {
+        self.delayed = delayed;
     }
 
     /// Closes it: it is not to be used again.
@@ -352,9 +375,13 @@ impl Pooled {
         let here = Handle::current().map(|worker| worker.id());
         if here != self.worker || thread::panicking() {
             Some(Discard::Abandoned)
+        } else if self.spoiled {
+            Some(Discard::Spoiled)
         } else if connection.opened.elapsed() >= self.shared.options.age_max {
             Some(Discard::Age)
-        } else if !connection.stream.is_idle() {
+        } else if !connection.stream.is_idle()
+            || (self.delayed && connection.stream.set_nodelay(true).is_err())
+        {
             Some(Discard::UnhealthyAtPut)
         } else {
             None
@@ -371,8 +398,12 @@ impl Drop for Pooled {
         let Some((Connection { stream, permit, opened }, place)) = self.lent.take() else { return };
         match stream.into_fd() {
             Ok(fd) => {
-                if place.keep(Kept { fd, permit, opened }).is_err() {
-                    self.shared.count(Discard::IdleMax);
+                let outbound = permit.quota().clone();
+                match place.keep(Kept { fd, permit, opened }) {
+                    Err(_) => self.shared.count(Discard::IdleMax),
+                    // Looked at only now, when whoever comes to wait finds it idle.
+                    Ok(()) if outbound.is_wanted() => drop(self.shared.make_room()),
+                    Ok(()) => {}
                 }
             }
             Err(_) => {
@@ -435,11 +466,13 @@ pub enum Discard {
     Closed,
     /// Its worker ended, or a panic dropped it.
     Abandoned,
+    /// A call on it failed or timed out, or it was shut down.
+    Spoiled,
 }
 
 impl Discard {
     /// How many reasons there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 
     /// All of them, with their names in counters.
     pub const ALL: [(Discard, &str); Discard::COUNT] = [
@@ -450,6 +483,7 @@ impl Discard {
         (Discard::IdleMax, "idle-max"),
         (Discard::Closed, "closed"),
         (Discard::Abandoned, "abandoned"),
+        (Discard::Spoiled, "spoiled"),
     ];
 }
 

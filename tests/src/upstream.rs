@@ -1,10 +1,12 @@
-//! A native server for guests to connect to, which counts what it accepts.
+//! Native servers for guests to connect to: one that counts what it accepts, and one that never does.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+
+use socket2::{Domain, Socket, Type};
 
 /// A server that runs as long as the test process.
 pub struct Upstream {
@@ -65,5 +67,35 @@ impl Upstream {
             }
         });
         Self { addr, accepted }
+    }
+}
+
+/// A listener that does not answer: its queue is full, and nobody accepts.
+pub struct Silent {
+    listener: Socket,
+    _queued: TcpStream,
+}
+
+impl Silent {
+    /// Listens, and fills the queue.
+    pub fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        // The system keeps one more than this waiting.
+        listener.listen(0).expect("it is bound");
+        let address = listener.local_addr().ok().and_then(|address| address.as_socket());
+        let queued = TcpStream::connect(address.expect("it is bound")).expect("one fits");
+        Self { listener, _queued: queued }
+    }
+
+    /// Its address.
+    pub fn addr(&self) -> SocketAddr {
+        self.listener.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound")
+    }
+}
+
+impl Default for Silent {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 
 use conet_tests::host::{Exit, Launch};
 use conet_tests::peer;
-use conet_tests::upstream::Upstream;
+use conet_tests::upstream::{Silent, Upstream};
 
 #[test]
 fn client_connects_once_for_each_connection_it_is_told_to_make() {
@@ -128,6 +128,50 @@ fn healthy_connection_is_reused() {
     exit.assert_code(0);
     assert!(exit.stdout_text().contains("opened=1 reused=3 discarded=0"), "{exit:?}");
     assert_eq!(upstream.accepted(), 1);
+}
+
+/// What is half closed is no connection for the next borrower.
+#[test]
+fn connection_that_was_shut_down_is_not_handed_on() {
+    let upstream = Upstream::echo();
+    let exit = pool_spoilt(&upstream, "shutdown");
+    assert!(exit.stdout_text().contains("opened=2 reused=0 discarded=1"), "{exit:?}");
+    assert_eq!(upstream.accepted(), 2);
+}
+
+/// The guest has not let go of it: nobody knows what was asked on it.
+#[test]
+fn pooled_connection_that_spawn_refuses_is_not_handed_on() {
+    let upstream = Upstream::echo();
+    let exit = pool_spoilt(&upstream, "spawn");
+    let text = exit.stdout_text();
+    assert!(text.contains("spawn: Some(Unsupported)"), "{exit:?}");
+    assert!(text.contains("opened=2 reused=0 discarded=1"), "{exit:?}");
+}
+
+#[test]
+fn pool_options_that_cannot_work_are_refused_at_open() {
+    let exit = Launch::guest("pool_options").option("--allow-connect", "127.0.0.1:9").finish();
+    let text = exit.assert_code(0).stdout_text();
+    assert!(text.contains("max_open: Some(InvalidArgument)"), "{exit:?}");
+    assert!(text.contains("connect_timeout: Some(InvalidArgument)"), "{exit:?}");
+}
+
+/// The host's own limit on connecting holds whatever the guest asks for.
+#[test]
+fn connect_ends_at_the_hosts_limit() {
+    let silent = Silent::new();
+    let addr = silent.addr().to_string();
+    let exit = Launch::guest("connect_for_ever").option("--allow-connect", &addr).arg(&addr).finish();
+    exit.assert_code(0);
+    assert!(exit.stdout_text().contains("failed: Some(TimedOut)"), "{exit:?}");
+}
+
+fn pool_spoilt(upstream: &Upstream, how: &str) -> Exit {
+    let addr = upstream.addr().to_string();
+    let exit = Launch::guest("pool_spoilt").option("--allow-connect", &addr).arg(&addr).arg(how).finish();
+    exit.assert_code(0);
+    exit
 }
 
 fn client(upstream: &Upstream) -> Launch {

@@ -144,3 +144,15 @@ fn wait_refused(addr: SocketAddr) {
         assert!(start.elapsed() < PATIENCE, "{addr} still accepts");
     }
 }
+
+/// A listener that the copies of a program share is gone with the last of them that has it.
+#[test]
+fn copies_can_listen_again_where_they_have_stopped() {
+    for workers in ["1", "2"] {
+        // On an address of 127.0.0.0/8 that nobody else uses: the port is nobody's between two binds.
+        let launch = Launch::guest("bind_again").option("--instances", "per-worker");
+        let exit = launch.option("--workers", workers).arg("127.77.0.1:7177").finish();
+        exit.assert_code(0);
+        assert_eq!(exit.stdout_text().matches("again").count().to_string(), workers, "{exit:?}");
+    }
+}

@@ -79,6 +79,33 @@ fn more_than_the_machine_allows_exits_6_with_the_numbers() {
     }
 }
 
+#[test]
+fn listeners_beyond_the_limit_are_refused_until_one_is_dropped() {
+    let exit = Launch::guest("bind_bomb").finish();
+    exit.assert_code(0);
+    assert!(exit.stdout_text().contains("bound=64 code=Some(LimitExceeded)"), "{exit:?}");
+}
+
+/// Beyond its handles a guest gets an error from whatever would give it another, and goes on.
+#[test]
+fn handles_beyond_the_limit_are_an_error_and_no_trap() {
+    let host = Launch::handler("handle_cap").option("--allow-connect", "127.0.0.1:*").start();
+    let answers = peer::read_line(&mut host.connect());
+    for call in ["open", "accept", "connect", "get", "bind"] {
+        assert!(answers.contains(&format!("({call:?}, Some(LimitExceeded))")), "{answers}: {host:?}");
+    }
+    host.stop();
+}
+
+#[test]
+fn more_copies_than_coroutines_exit_2_with_the_flags() {
+    let launch = Launch::guest("echo").option("--instances", "per-worker").option("--workers", "2");
+    let exit = launch.option("--coroutines-max", "1").arg("127.0.0.1:0").finish();
+    let line = exit.assert_code(2).assert_stderr("--coroutines-max").one_line();
+    assert!(line.contains("--instances per-worker") && line.contains("--workers"), "{line}");
+    assert!(line.contains("2 copies") && line.contains("allows 1"), "{line}");
+}
+
 /// Of `most` + 5 connections `most` are served; when those leave, others are.
 fn beyond_the_limit(host: &Host, most: usize) {
     let mut crowd = Crowd::connect(host.addr(), most);

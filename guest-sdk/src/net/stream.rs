@@ -25,12 +25,14 @@ impl TcpStream {
     }
 
     /// Connects. A name is resolved by the host, and its allowed addresses are tried in order.
+    ///
+    /// It takes no longer than the host's own limit, 5 seconds.
     pub fn connect(target: impl ToTarget) -> io::Result<TcpStream> {
         let connection = abi::Connection::connect(&target.to_target()?, None)?;
         Ok(TcpStream::new(connection))
     }
 
-    /// Connects within `timeout`, which must not be zero.
+    /// Connects within `timeout`, which must not be zero, and within the host's own limit.
     pub fn connect_timeout(target: impl ToTarget, timeout: Duration) -> io::Result<TcpStream> {
         let timeout = not_zero(timeout)?;
         let connection = abi::Connection::connect(&target.to_target()?, Some(timeout))?;

@@ -35,13 +35,15 @@ pub struct Limits {
 
     /// Coroutines of the tenant, of both kinds together.
     pub coroutines_max: usize,
-    /// Connections of the tenant, accepted and made.
+    /// Listeners of the tenant, for each copy of its program.
+    pub listeners_max: usize,
+    /// Connections that the tenant has accepted.
     pub connections_max: usize,
-    /// Of them, those the tenant made, in use and idle in pools.
+    /// Connections that the tenant has made, in use and idle in pools. They come on top of those accepted.
     pub outbound_max: usize,
     /// How long a connect waits for one of them; then `limit-exceeded`.
     pub outbound_wait_max: Duration,
-    /// How long connecting may take.
+    /// How long connecting may take from then on, names looked up and all addresses tried, whatever the guest asks for.
     pub connect_max: Duration,
 
     /// CPU time between two blocking points; a coroutine that uses more is trapped.
@@ -85,6 +87,7 @@ impl Default for Limits {
             shared_handles_max: 100_000,
             host_call_bytes_max: MIB,
             coroutines_max: 10_000,
+            listeners_max: 64,
             connections_max: 10_000,
             outbound_max: 64,
             outbound_wait_max: Duration::from_secs(5),

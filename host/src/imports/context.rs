@@ -1,20 +1,17 @@
 //! What all instances of a tenant share, as their imports see it.
 
 use std::{
-    collections::HashMap,
-    io,
     net::SocketAddr,
-    os::fd::OwnedFd,
-    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
-use super::{resolve::Resolver, stdio::Output, tcp::Parcel};
+use super::{listeners::SharedListeners, resolve::Resolver, stdio::Output, tcp::Parcel};
 use crate::{
     bindings::net::types::ErrorCode,
     config::{limits::Limits, net::Grants},
     metrics::Metrics,
     pool::Pools,
-    quota::Quota,
+    quota::{Permit, Quota},
     shutdown::Shutdown,
 };
 
@@ -54,8 +51,10 @@ pub struct Context {
     pub pools: Pools,
     /// Names to addresses.
     pub resolver: Arc<Resolver>,
+    /// Listeners; each copy's handle on a shared one counts.
+    pub listeners: Arc<Quota>,
     /// Listening sockets that the copies of a program share, if it runs in several.
-    pub listeners: Option<SharedListeners>,
+    pub shared_listeners: Option<Arc<SharedListeners>>,
     /// Begins when nothing new is to be accepted.
     pub shutdown: Arc<Shutdown>,
     /// The log has told of a blocking call that held up an instance.
@@ -92,34 +91,40 @@ pub struct SpawnRequest {
     pub connections: Vec<Parcel>,
     /// Passed to the guest's `start` as they are.
     pub bytes: Vec<u8>,
+    /// What the bytes take of the tenant's memory while the host holds them.
+    pub memory: Permit,
 }
 
-/// Sockets bound by one copy of a program, for the other copies to share.
-///
-/// A copy's n-th bind of an address meets the other copies' n-th: so all of them accept from one socket, port 0 is
-/// resolved once, and a second process still finds the address in use.
-#[derive(Default)]
-pub struct SharedListeners(Mutex<HashMap<(SocketAddr, usize), OwnedFd>>);
-
-impl SharedListeners {
-    /// The copies' socket for the `nth` bind of `address`, made by `bind` if this copy is the first to ask.
-    pub fn get_or_bind(
-        &self,
-        address: SocketAddr,
-        nth: usize,
-        bind: impl FnOnce() -> io::Result<OwnedFd>,
-    ) -> io::Result<(OwnedFd, bool)> {
-        let mut sockets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(socket) = sockets.get(&(address, nth)) {
-            return Ok((socket.try_clone()?, false));
-        }
-        let socket = bind()?;
-        sockets.insert((address, nth), socket.try_clone()?);
-        Ok((socket, true))
-    }
-
-    /// Closes the tenant's own handles: the addresses are free once the instances have dropped theirs.
-    pub fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+#[cfg(test)]
+impl Context {
+    /// One that may listen on loopback, and whose output goes nowhere.
+    pub(crate) fn test(limits: Limits) -> Arc<Context> {
+        let sink = || Output::start("test", std::io::sink()).expect("a thread starts");
+        Arc::new(Context {
+            name: "test".to_owned(),
+            grants: Grants::loopback(),
+            args: Vec::new(),
+            env: Vec::new(),
+            dirs: Vec::new(),
+            stdin: false,
+            stdout: sink(),
+            stderr: sink(),
+            metrics: Metrics::default(),
+            connections: Quota::new(limits.connections_max as u64),
+            outbound: Quota::new(limits.outbound_max as u64),
+            listeners: Quota::new(limits.listeners_max as u64),
+            coroutines: Quota::new(limits.coroutines_max as u64),
+            instances: Quota::new(limits.coroutines_max as u64),
+            memory: Quota::new(limits.tenant_memory_bytes_max as u64),
+            pools: Pools::new(&limits),
+            resolver: Arc::new(Resolver::new()),
+            shared_listeners: None,
+            shutdown: Arc::new(Shutdown::default()),
+            freeze_told: AtomicBool::new(false),
+            cut_off: AtomicBool::new(false),
+            spawner: OnceLock::new(),
+            announce: |_| {},
+            limits,
+        })
     }
 }

@@ -34,7 +34,12 @@ impl Host for View {
             });
         }
         let Some(spawner) = self.context.spawner.get() else { return Ok(Err(ErrorCode::Unsupported)) };
-        Ok(parcels.and_then(|connections| spawner.spawn(SpawnRequest { entry, connections, bytes })))
+        let Some(memory) = self.context.memory.try_acquire(bytes.len() as u64) else {
+            self.context.metrics.memory_refused.increment();
+            return Ok(Err(ErrorCode::LimitExceeded));
+        };
+        let request = |connections| SpawnRequest { entry, connections, bytes, memory };
+        Ok(parcels.and_then(|connections| spawner.spawn(request(connections))))
     }
 
     async fn sleep(&mut self, duration: u64) -> wasmtime::Result<()> {
@@ -104,5 +109,42 @@ struct Go {
 impl<T: HasView> AccessorTask<T, HasSelf<View>> for Go {
     async fn run(self, accessor: &Accessor<T, HasSelf<View>>) -> wasmtime::Result<()> {
         self.start.call_concurrent(accessor, (self.entry,)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::limits::Limits,
+        imports::{Context, context::Spawn},
+    };
+    use std::sync::Mutex;
+
+    /// Keeps what it is to start.
+    #[derive(Default)]
+    struct Queue(Mutex<Vec<SpawnRequest>>);
+
+    impl Spawn for &'static Queue {
+        fn spawn(&self, request: SpawnRequest) -> Result<u64, ErrorCode> {
+            let mut queue = self.0.lock().expect("no test panics with it");
+            queue.push(request);
+            Ok(queue.len() as u64)
+        }
+    }
+
+    #[test]
+    fn bytes_on_their_way_count_as_the_tenants_memory() {
+        let context = Context::test(Limits { tenant_memory_bytes_max: 100, ..Limits::default() });
+        let queue: &'static Queue = Box::leak(Box::default());
+        assert!(context.spawner.set(Box::new(queue)).is_ok());
+        let mut view = View::new(context.clone(), 1, 10);
+        let mut spawn = |bytes| view.spawn(0, Vec::new(), vec![0; bytes]).expect("no trap");
+        assert_eq!(spawn(60), Ok(1));
+        assert_eq!(context.memory.used(), 60);
+        assert_eq!(spawn(60), Err(ErrorCode::LimitExceeded));
+        assert_eq!(spawn(40), Ok(2));
+        queue.0.lock().expect("no test panics with it").clear();
+        assert_eq!(context.memory.used(), 0);
     }
 }

@@ -1,31 +1,55 @@
 //! Connecting out: what the grants allow, within the tenant's limit on outbound connections.
 
-use std::net::SocketAddr;
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use conet_rt::{net::TcpStream, time};
 
-use super::{Context, error::code, resolve::ResolveError};
+use super::{Context, error::code, resolve::ResolveError, tcp::within};
 use crate::{
     bindings::net::types::{self, ErrorCode},
     config::net::Denied,
-    pool::Target,
-    quota::Permit,
+    pool::{Pools, Target},
+    quota::{Permit, Quota},
 };
 
 /// Connects to a target: an address, or the allowed addresses of a name in the resolver's order.
 ///
+/// It takes `connect_max` at most from when there is a place for the connection, and ends at the deadline.
+///
 /// Errors: those of the contract's `connection.connect`.
-pub(crate) async fn connect(context: &Context, target: Target) -> Result<(TcpStream, Permit), ErrorCode> {
+pub(crate) async fn connect(
+    context: &Context,
+    target: Target,
+    deadline: Option<Instant>,
+    connect_max: Duration,
+) -> Result<(TcpStream, Permit), ErrorCode> {
     allow(context, &target)?;
-    let permit = permit(context).await?;
+    let permit = permit(context, deadline).await?;
+    let limit = time::after(connect_max);
+    let deadline = deadline.map_or(limit, |deadline| deadline.min(limit));
+    let addresses = within(Some(deadline), addresses(context, target)).await?;
+    let stream = first_of(&addresses, deadline).await?;
+    context.metrics.connected.increment();
+    Ok((stream, permit))
+}
+
+/// The first connection that succeeds. Each attempt has its share of the time that is left, so that an address that does
+/// not answer leaves some for the others.
+async fn first_of(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, ErrorCode> {
     let mut last = ErrorCode::NameNotFound;
-    for address in addresses(context, target).await? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                context.metrics.connected.increment();
-                return Ok((stream, permit));
-            }
-            Err(error) => last = code(&error),
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left / (addresses.len() - tried) as u32;
+        let attempt = async { TcpStream::connect(*address).await.map_err(|error| code(&error)) };
+        match within(Some(time::after(share)), attempt).await {
+            Ok(stream) => return Ok(stream),
+            Err(code) => last = code,
         }
     }
     Err(last)
@@ -81,18 +105,30 @@ async fn addresses(context: &Context, target: Target) -> Result<Vec<SocketAddr>,
     }
 }
 
-/// A permit for one outbound connection. Idle pooled ones make room; else it waits as long as the limit says.
-async fn permit(context: &Context) -> Result<Permit, ErrorCode> {
-    loop {
-        if let Some(permit) = context.outbound.try_acquire(1) {
-            return Ok(permit);
-        }
-        if !context.pools.close_oldest_idle() {
-            break;
-        }
-    }
+/// A permit for one outbound connection. An idle pooled one makes room; else it waits as long as the limit says, which
+/// is `limit-exceeded`, or until the deadline if that is sooner, which is `timed-out`.
+async fn permit(context: &Context, deadline: Option<Instant>) -> Result<Permit, ErrorCode> {
     let patience = time::after(context.limits.outbound_wait_max);
-    time::timeout_at(Some(patience), context.outbound.acquire()).await.map_err(|_| ErrorCode::LimitExceeded)
+    let (until, error) = match deadline {
+        Some(deadline) if deadline < patience => (deadline, ErrorCode::TimedOut),
+        _ => (patience, ErrorCode::LimitExceeded),
+    };
+    time::timeout_at(Some(until), place(&context.outbound, &context.pools)).await.map_err(|_| error)
+}
+
+/// A unit of `outbound`, for which an idle connection of `pools` is closed if need be.
+async fn place(outbound: &Arc<Quota>, pools: &Pools) -> Permit {
+    let mut permit = pin!(outbound.acquire());
+    let mut arrives = true;
+    poll_fn(|cx| {
+        let poll = permit.as_mut().poll(cx);
+        // Once it stands in line, connections that would become idle are closed: this is for those that were before.
+        if poll.is_pending() && std::mem::take(&mut arrives) && pools.close_oldest_idle() {
+            return permit.as_mut().poll(cx);
+        }
+        poll
+    })
+    .await
 }
 
 impl From<types::Target> for Target {
@@ -103,3 +139,6 @@ impl From<types::Target> for Target {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,8 +32,9 @@ impl View {
         let PoolHandle { pool, target } = self.table.get(pool)?;
         let (pool, target, context) = (pool.clone(), target.clone(), self.context.clone());
         Ok(async move {
-            let connect = async || egress::connect(&context, target).await;
-            pool.get(deadline(timeout), connect).await.map_err(|error| match error {
+            let deadline = deadline(timeout);
+            let connect = async || egress::connect(&context, target, deadline, pool.connect_max()).await;
+            pool.get(deadline, connect).await.map_err(|error| match error {
                 GetError::TimedOut => ErrorCode::TimedOut,
                 GetError::Connect(code) => code,
             })
@@ -46,7 +47,7 @@ impl View {
     ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
         self.blocked(waited, pooled.is_ok());
         match pooled {
-            Ok(pooled) => Ok(Ok(self.table.push(Connection::pooled(pooled, self.fate.clone()))?)),
+            Ok(pooled) => self.push(Connection::pooled(pooled, self.fate.clone())),
             Err(code) => Ok(Err(code)),
         }
     }
@@ -65,11 +66,11 @@ impl HostPool for View {
         if let Err(code) = egress::allow(&self.context, &target) {
             return Ok(Err(code));
         }
-        if options.as_ref().is_some_and(|options| options.max_open == 0) {
+        if options.as_ref().is_some_and(|options| options.max_open == 0 || options.connect_timeout == 0) {
             return Ok(Err(ErrorCode::InvalidArgument));
         }
         match self.context.pools.open(target.clone(), options.map(Into::into)) {
-            Ok(pool) => Ok(Ok(self.table.push(PoolHandle { pool, target })?)),
+            Ok(pool) => self.push(PoolHandle { pool, target }),
             Err(pool::TooManyPools) => Ok(Err(ErrorCode::LimitExceeded)),
         }
     }

@@ -25,6 +25,7 @@ use super::{
     egress,
     error::{code, deadline},
     fault,
+    listeners::{Share, canonical},
     view::{Call, Called, Fate, noting_wait},
 };
 use crate::{
@@ -44,12 +45,17 @@ pub struct Listener {
     /// Shared with the accept that is under way.
     socket: Arc<TcpListener>,
     address: SocketAddr,
+    // In this order: closed first, then given up.
+    _share: Option<Share>,
+    _permit: Permit,
 }
 
 /// The host's side of a `connection`.
 pub struct Connection {
     socket: Socket,
     fate: Arc<Fate>,
+    /// The guest has shut down sending.
+    send_ended: bool,
 }
 
 /// A connection's socket, and what goes back where it came from when it ends.
@@ -68,19 +74,27 @@ pub struct Parcel(OwnedFd, Permit);
 impl Connection {
     /// A connection the host has accepted or opened for the instance behind `fate`.
     pub fn new(stream: TcpStream, permit: Permit, fate: Arc<Fate>) -> Self {
-        Self { socket: Socket::Own(stream, permit), fate }
+        Self::of(Socket::Own(stream, permit), fate)
     }
 
     /// A connection lent by a pool.
     pub fn pooled(pooled: Pooled, fate: Arc<Fate>) -> Self {
-        Self { socket: Socket::Pooled(pooled), fate }
+        Self::of(Socket::Pooled(pooled), fate)
     }
 
-    /// Takes it off this worker. One from a pool no longer returns there, and counts as the tenant's until it ends.
+    fn of(socket: Socket, fate: Arc<Fate>) -> Self {
+        Self { socket, fate, send_ended: false }
+    }
+
+    /// Takes it off this worker. One from a pool, whose place stays here, is `unsupported` and discarded: the guest has
+    /// not let go of it.
     pub fn pack(mut self) -> Result<Parcel, ErrorCode> {
         match std::mem::replace(&mut self.socket, Socket::Closed) {
             Socket::Own(stream, permit) => Ok(Parcel(stream.into_fd().map_err(|e| code(&e))?, permit)),
-            Socket::Pooled(_) => Err(ErrorCode::Unsupported),
+            Socket::Pooled(pooled) => {
+                pooled.discard();
+                Err(ErrorCode::Unsupported)
+            }
             Socket::Closed => Err(ErrorCode::Closed),
         }
     }
@@ -103,6 +117,43 @@ impl Connection {
 }
 
 impl Connection {
+    /// Nobody else may have it from a pool: an answer may still be on its way, or half of it is closed.
+    fn spoil(&mut self) {
+        if let Socket::Pooled(pooled) = &mut self.socket {
+            pooled.spoil();
+        }
+    }
+
+    /// A recv or send on it has failed or timed out; gives what that is to the guest.
+    fn failed(&mut self, code: ErrorCode) -> ErrorCode {
+        match code {
+            // It has not begun.
+            ErrorCode::Busy | ErrorCode::InvalidArgument => return code,
+            _ => self.spoil(),
+        }
+        match self.socket {
+            // Of a broken pipe the system does not say which side broke it.
+            Socket::Own(..) | Socket::Pooled(_) if code == ErrorCode::Closed && !self.send_ended => {
+                ErrorCode::ConnectionReset
+            }
+            _ => code,
+        }
+    }
+
+    fn shutdown(&mut self, how: Shutdown) -> Result<(), ErrorCode> {
+        self.stream()?.shutdown(how).map_err(|e| code(&e))?;
+        self.send_ended |= how != Shutdown::Read;
+        Ok(())
+    }
+
+    fn set_nodelay(&mut self, enabled: bool) -> Result<(), ErrorCode> {
+        self.stream()?.set_nodelay(enabled).map_err(|e| code(&e))?;
+        if let Socket::Pooled(pooled) = &mut self.socket {
+            pooled.set_delayed(!enabled);
+        }
+        Ok(())
+    }
+
     /// The guest is through with it: one from a pool goes back there, if it is still good.
     fn let_go(mut self) {
         self.socket = Socket::Closed;
@@ -156,8 +207,8 @@ impl View {
             Ok(accepted) => accepted,
             Err(code) => return Ok(Err(code)),
         };
-        let connection = Connection::new(stream, permit, self.fate.clone());
-        Ok(Ok((self.table.push(connection)?, peer.into())))
+        let connection = self.push(Connection::new(stream, permit, self.fate.clone()))?;
+        Ok(connection.map(|connection| (connection, peer.into())))
     }
 
     fn begin_connect(
@@ -168,8 +219,7 @@ impl View {
         fault::point("tcp.connect");
         let context = self.context.clone();
         async move {
-            let deadline = deadline(timeout).unwrap_or(time::after(context.limits.connect_max));
-            within(Some(deadline), egress::connect(&context, target.into())).await
+            egress::connect(&context, target.into(), deadline(timeout), context.limits.connect_max).await
         }
     }
 
@@ -179,10 +229,7 @@ impl View {
     ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
         self.blocked(waited, connected.is_ok());
         match connected {
-            Ok((stream, permit)) => {
-                let connection = Connection::new(stream, permit, self.fate.clone());
-                Ok(Ok(self.table.push(connection)?))
-            }
+            Ok((stream, permit)) => self.push(Connection::new(stream, permit, self.fate.clone())),
             Err(code) => Ok(Err(code)),
         }
     }
@@ -248,9 +295,8 @@ impl Host for View {}
 impl HostListener for View {
     fn bind(&mut self, address: IpSocketAddress) -> wasmtime::Result<Result<Resource<Listener>, ErrorCode>> {
         fault::point("tcp.bind");
-        let address = SocketAddr::from(address);
-        match self.listen(address) {
-            Ok(listener) => Ok(Ok(self.table.push(listener)?)),
+        match self.listen(canonical(address.into())) {
+            Ok(listener) => self.push(listener),
             Err(code) => Ok(Err(code)),
         }
     }
@@ -322,7 +368,10 @@ impl HostConnection for View {
             ShutdownType::Send => Shutdown::Write,
             ShutdownType::Both => Shutdown::Both,
         };
-        self.with_stream(&connection, |stream| stream.shutdown(how))
+        let connection = self.table.get_mut(&connection)?;
+        // Half of it is no connection for the next one.
+        connection.spoil();
+        Ok(connection.shutdown(how))
     }
 
     fn close(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
@@ -353,7 +402,7 @@ impl HostConnection for View {
         enabled: bool,
     ) -> wasmtime::Result<Result<(), ErrorCode>> {
         fault::point("tcp.set-nodelay");
-        self.with_stream(&connection, |stream| stream.set_nodelay(enabled))
+        Ok(self.table.get_mut(&connection)?.set_nodelay(enabled))
     }
 
     fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
@@ -440,6 +489,14 @@ impl<T: marker::Send + 'static> fibers::tcp::HostWithStore<T> for HasSelf<View> 
 }
 
 impl View {
+    /// What a recv or send on the connection that failed with `code` is to the guest. Its pool does not hand it on.
+    pub fn failed(&mut self, connection: &Resource<Connection>, code: ErrorCode) -> ErrorCode {
+        match self.table.get_mut(connection) {
+            Ok(connection) => connection.failed(code),
+            Err(_) => code,
+        }
+    }
+
     fn with_stream<R>(
         &mut self,
         connection: &Resource<Connection>,
@@ -455,16 +512,16 @@ impl View {
             return Err(ErrorCode::ShuttingDown);
         }
         context.grants.allows_listen(address).map_err(|denied| egress::refuse(&context, &denied))?;
+        let Some(permit) = context.listeners.try_acquire(1) else { return Err(ErrorCode::LimitExceeded) };
         let bind = || ListenOptions::default().listen(address).map(OwnedFd::from);
-        let (socket, first) = match &context.listeners {
-            None => bind().map(|socket| (socket, true)),
+        let bound = match &context.shared_listeners {
+            None => bind().map(|socket| (socket, None, true)),
             Some(shared) => {
-                let nth = self.binds.entry(address).or_default();
-                *nth += 1;
-                shared.get_or_bind(address, *nth, bind)
+                let bound = shared.get_or_bind(address, self.id, bind);
+                bound.map(|(socket, share, first)| (socket, Some(share), first))
             }
-        }
-        .map_err(|error| {
+        };
+        let (socket, share, first) = bound.map_err(|error| {
             tracing::warn!(tenant = %context.name, "cannot listen on {address}: {error}");
             code(&error)
         })?;
@@ -473,7 +530,7 @@ impl View {
         if first {
             (context.announce)(address);
         }
-        Ok(Listener { socket: Arc::new(socket), address })
+        Ok(Listener { socket: Arc::new(socket), address, _share: share, _permit: permit })
     }
 }
 

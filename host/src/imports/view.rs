@@ -1,9 +1,7 @@
 //! What imports see of the store they are called from.
 
 use std::{
-    collections::HashMap,
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -19,7 +17,7 @@ use conet_rt::{
 };
 use wasmtime::{
     StoreContextMut,
-    component::{ResourceTable, TypedFunc},
+    component::{Resource, ResourceTable, ResourceTableError, TypedFunc},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -40,8 +38,6 @@ pub struct View {
     pub blocking_points: u64,
     /// In a shared instance, how its coroutines are started.
     pub fibers: Option<Fibers>,
-    /// How often this instance has bound each address.
-    pub binds: HashMap<SocketAddr, usize>,
     /// Made on the first call that needs it: most handlers never do.
     wasi: Option<WasiCtx>,
 }
@@ -126,8 +122,19 @@ impl View {
             id,
             blocking_points: 0,
             fibers: None,
-            binds: HashMap::new(),
             wasi: None,
+        }
+    }
+
+    /// A handle for the guest, or `limit-exceeded` if it has as many as it may.
+    pub(crate) fn push<T: Send + 'static>(
+        &mut self,
+        entry: T,
+    ) -> wasmtime::Result<Result<Resource<T>, ErrorCode>> {
+        match self.table.push(entry) {
+            Ok(handle) => Ok(Ok(handle)),
+            Err(ResourceTableError::Full) => Ok(Err(ErrorCode::LimitExceeded)),
+            Err(error) => Err(error.into()),
         }
     }
 

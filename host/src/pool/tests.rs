@@ -255,6 +255,35 @@ fn idle_connections_are_closed_in_time_without_being_touched() {
     });
 }
 
+/// An answer may still be on its way, which the next one would take for its own.
+#[test]
+fn a_connection_on_which_a_call_has_failed_is_not_kept() {
+    on_worker(async {
+        let (server, pool) = (Server::new(), pool(|_| {}));
+        let mut pooled = get(&pool, &server).await;
+        let _peer = server.accept();
+        pooled.spoil();
+        drop(pooled);
+        assert_eq!(discarded(&pool), [("spoiled", 1)]);
+        assert_eq!((pool.stats().open, server.quota.used()), (0, 0));
+    });
+}
+
+#[test]
+fn the_next_one_finds_nodelay_on() {
+    on_worker(async {
+        let (server, pool) = (Server::new(), pool(|_| {}));
+        let mut pooled = get(&pool, &server).await;
+        let _peer = server.accept();
+        pooled.stream().set_nodelay(false).unwrap();
+        pooled.set_delayed(true);
+        drop(pooled);
+        let pooled = get(&pool, &server).await;
+        assert!(pooled.stream().nodelay().unwrap());
+        assert_eq!(pool.stats().reused, 1);
+    });
+}
+
 #[test]
 fn too_old_and_too_many_are_not_kept() {
     on_worker(async {

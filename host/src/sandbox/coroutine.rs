@@ -69,6 +69,8 @@ impl Sandbox {
                 connections.push(store.data_mut().view.table.push(connection?)?);
             }
             let params = (request.entry, connections, request.bytes);
+            // As long as the call holds the bytes.
+            let _memory = request.memory;
             call::<(u32, Vec<Resource<Connection>>, Vec<u8>), ()>(store, &instance, &entry, params).await?;
             Ok(Ok(()))
         };

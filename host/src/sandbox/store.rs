@@ -56,7 +56,8 @@ pub fn store(engine: &Engine, context: &Arc<Context>, occupancy: Occupancy, id: 
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);
-    store.set_max_component_handles(handles_max);
+    // The host's table is full first, which is an error; beyond this one it is a trap. Calls under way have handles too.
+    store.set_max_component_handles(handles_max.saturating_mul(2));
     store.set_hostcall_fuel(limits.host_call_bytes_max);
     store.epoch_deadline_callback(slice::at_deadline);
     store.set_epoch_deadline(SLICE_TICKS);

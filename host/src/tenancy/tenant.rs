@@ -53,7 +53,10 @@ impl Tenant {
     pub fn run(&self, role: Role, copies: usize) -> io::Result<()> {
         for worker in &self.workers[..copies] {
             let (sandbox, events) = (self.sandbox.clone(), self.events.clone());
-            let permits = (self.context().coroutines.try_acquire(1), self.context().instances.try_acquire(1));
+            let context = self.context();
+            let permits = context.coroutines.try_acquire(1).zip(context.instances.try_acquire(1));
+            let permits =
+                permits.ok_or_else(|| io::Error::other("more copies than coroutines or instances"))?;
             let run = move || async move {
                 let _permits = permits;
                 let entries = &sandbox.loaded.entries;
@@ -100,9 +103,6 @@ impl Tenant {
     pub fn drain(&self) {
         let context = self.context().clone();
         context.shutdown.begin();
-        if let Some(listeners) = &context.listeners {
-            listeners.clear();
-        }
         let events = self.events.clone();
         let drained = move || async move {
             context.coroutines.drained().await;

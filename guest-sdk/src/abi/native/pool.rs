@@ -181,7 +181,11 @@ impl Shared {
 
     fn put(&self, lease: &Lease) {
         let aged = self.options.max_age.is_some_and(|age| lease.opened.elapsed() >= age);
-        let healthy = !aged && !lease.discard.load(Relaxed) && is_healthy(&lease.socket);
+        let healthy = !aged
+            && !lease.discard.load(Relaxed)
+            && is_healthy(&lease.socket)
+            // The next one expects it, whatever this one has set.
+            && lease.socket.set_nodelay(true).is_ok();
         let mut state = self.lock();
         if healthy && (state.idle.len() < self.options.max_idle as usize || !state.line.is_empty()) {
             let (socket, opened) = (Arc::clone(&lease.socket), lease.opened);
@@ -239,3 +243,21 @@ fn is_healthy(socket: &TcpStream) -> bool {
 type Pools = HashMap<(Target, Options), Weak<Shared>>;
 
 static POOLS: LazyLock<Mutex<Pools>> = LazyLock::new(Mutex::default);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_one_finds_nodelay_on() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let pool = Pool::open(&Target::Address(address), None).expect("the options are valid");
+        let conn = pool.0.get(None).expect("it listens");
+        conn.set_nodelay(false).expect("it is open");
+        drop(conn);
+        let state = pool.0.lock();
+        let kept = state.idle.back().expect("it has come back");
+        assert!(kept.socket.nodelay().expect("it is open"));
+    }
+}

@@ -126,6 +126,10 @@ impl Connection {
         if how != Shutdown::Read {
             self.send_ended.store(true, Relaxed);
         }
+        // Half of it is no connection for the next one.
+        if let Some(lease) = &self.lease {
+            lease.discard();
+        }
         self.socket.shutdown(how).map_err(code)
     }
 
