@@ -11,6 +11,7 @@ pub mod coroutine;
 pub mod egress;
 pub mod error;
 pub mod fault;
+pub mod io;
 pub mod listeners;
 pub mod pool;
 pub mod resolve;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use conet_tests::host::Launch;
-use conet_tests::{artifacts, peer};
+use conet_tests::{artifacts, peer, turn};
 
 #[test]
 fn exit_code_tells_how_the_program_ended() {
@@ -57,6 +57,17 @@ fn ordinary_command_runs_and_sleeps() {
     let text = exit.stdout_text();
     let slept: u64 = text.split_whitespace().nth(1).and_then(|ms| ms.parse().ok()).expect("slept N ms");
     assert!((50..5_000).contains(&slept), "{text}");
+}
+
+/// A sleep is a wait as any other: the budget is for what is used between two.
+#[test]
+fn ordinary_command_that_sleeps_between_bursts_is_not_charged_for_their_sum() {
+    let _turn = turn();
+    let bursts = |count| Launch::guest("bursts").option("--cpu-max", "600ms").arg(count);
+    let exit = bursts("40").finish();
+    exit.assert_code(0);
+    assert_eq!(exit.stdout_text(), "done\n");
+    bursts("40").arg("sleepless").finish().assert_code(1).assert_stderr("CPU");
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! WASI 0.2, interface by interface: what is linked, and with what behind it.
 //!
-//! Clocks and output are conet's own. Sockets are linked so that programs that mention them load, and every use is
+//! Clocks, polls and output are conet's own. Sockets are linked so that programs that mention them load, and every use is
 //! refused: the network is conet:net's. Folders are there only if granted.
 
 use std::os::fd::AsRawFd;
 
-use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime::component::Linker;
 use wasmtime_wasi::{
     FsPerms, WasiCtx, WasiCtxBuilder, WasiView,
     cli::{WasiCli, WasiCliView},
@@ -15,15 +15,12 @@ use wasmtime_wasi::{
     random::WasiRandom,
     sockets::{WasiSockets, WasiSocketsView},
 };
-use wasmtime_wasi_io::bindings::wasi::io;
 
-use super::{Context, HasView, clocks, stdio};
+use super::{Context, HasView, clocks, io, stdio};
 
 /// Links it all.
 pub(crate) fn add_to_linker<T: HasView>(l: &mut Linker<T>) -> wasmtime::Result<()> {
-    io::error::add_to_linker::<T, HasTable>(l, |t| &mut t.view().table)?;
-    io::poll::add_to_linker::<T, HasTable>(l, |t| &mut t.view().table)?;
-    io::streams::add_to_linker::<T, HasTable>(l, |t| &mut t.view().table)?;
+    io::add_to_linker(l)?;
     clocks::add_to_linker(l)?;
     wasi_clocks::wall_clock::add_to_linker::<T, WasiClocks>(l, |t| t.view().clocks())?;
     random::random::add_to_linker::<T, WasiRandom>(l, |t| t.view().ctx().ctx.random())?;
@@ -75,12 +72,6 @@ pub(crate) fn context(context: &Context) -> WasiCtx {
         }
     }
     wasi.build()
-}
-
-struct HasTable;
-
-impl HasData for HasTable {
-    type Data<'a> = &'a mut ResourceTable;
 }
 
 /// Bytes of one call for random ones.

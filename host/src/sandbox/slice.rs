@@ -98,7 +98,7 @@ impl Slice {
             return Duration::ZERO;
         }
         let now = thread_cpu_time();
-        if let Some(since) = self.since {
+        if let Some(since) = self.since.filter(|_| self.goes_on()) {
             // What others used between a yield and its return is not ours.
             let resumed = Duration::from_nanos(self.last_yield.cpu_nanos.load(Relaxed));
             self.used += now.saturating_sub(since.max(resumed));
@@ -115,9 +115,14 @@ impl Slice {
     /// Is this the first deadline of its turn?
     fn begins(&mut self) -> bool {
         // A slice that began with the return from a yield had a deadline of its own.
-        let running = self.turn == TURN.get() || self.last_yield.turn.load(Relaxed) == TURN.get();
+        let running = self.goes_on();
         self.turn = TURN.get();
         !running
+    }
+
+    /// Has it run in this turn before, or is it back from a yield? Otherwise it has waited while others had the thread.
+    fn goes_on(&self) -> bool {
+        self.turn == TURN.get() || self.last_yield.turn.load(Relaxed) == TURN.get()
     }
 }
 
@@ -131,3 +136,55 @@ fn thread_cpu_time() -> Duration {
 pub(super) const FRESH_SLICE_TICKS: u64 = SLICE_TICKS + 1;
 /// A slice, in ticks.
 pub(super) const SLICE_TICKS: u64 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_use_while_it_waits_is_not_charged() {
+        let mut slice = Slice::default();
+        begin_turn();
+        deadline(&mut slice);
+        deadline(&mut slice);
+        compute();
+        begin_turn();
+        assert_eq!(
+            deadline(&mut slice),
+            Duration::ZERO,
+            "it has waited, in a call that is no blocking point"
+        );
+        compute();
+        assert!(deadline(&mut slice) >= CPU, "its own is charged");
+    }
+
+    #[test]
+    fn what_it_uses_after_a_yield_is_charged_and_what_others_use_meanwhile_is_not() {
+        let mut slice = Slice::default();
+        begin_turn();
+        deadline(&mut slice);
+        let used = deadline(&mut slice);
+        compute();
+        begin_turn();
+        slice.last_yield.turn.store(TURN.get(), Relaxed);
+        slice.last_yield.cpu_nanos.store(thread_cpu_time().as_nanos() as u64, Relaxed);
+        assert!(deadline(&mut slice) < used + CPU, "others' is not");
+        compute();
+        assert!(deadline(&mut slice) >= used + CPU, "its own is");
+    }
+
+    /// As `at_deadline` does it.
+    fn deadline(slice: &mut Slice) -> Duration {
+        let used = slice.charge(1);
+        slice.begins();
+        used
+    }
+
+    /// Uses at least `CPU` of this thread's.
+    fn compute() {
+        let start = thread_cpu_time();
+        while thread_cpu_time() < start + CPU {}
+    }
+
+    const CPU: Duration = Duration::from_millis(20);
+}
