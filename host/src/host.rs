@@ -27,8 +27,9 @@ use crate::{
         tenant::{Instances, TenantConfig},
     },
     exit::{Exit, StartError},
-    imports::{Context, context::Folder, resolve::Resolver, stdio::Output},
+    imports::{Context, context::Folder, resolve::Resolver},
     metrics::Metrics,
+    output::Output,
     pool::Pools,
     quota::Quota,
     sandbox::{
@@ -203,8 +204,8 @@ impl Host {
             }
         }
         context.pools.close_idle();
-        context.stdout.flush();
-        context.stderr.flush();
+        context.stdout.flush(None);
+        context.stderr.flush(None);
         log_counters(&context);
         exit
     }

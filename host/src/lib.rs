@@ -9,7 +9,7 @@
 //! | tenancy | [`tenancy`] |
 //! | sandbox | [`sandbox`] |
 //! | imports | [`bindings`], [`imports`], [`pool`] |
-//! | facts | [`config`], [`metrics`], [`quota`], [`shutdown`], [`kill`], [`ids`] |
+//! | facts | [`config`], [`metrics`], [`output`], [`quota`], [`shutdown`], [`kill`], [`ids`] |
 //! | runtime | the crate `conet-rt` |
 
 #![deny(unsafe_code)]
@@ -32,5 +32,6 @@ pub mod config;
 pub mod ids;
 pub mod kill;
 pub mod metrics;
+pub mod output;
 pub mod quota;
 pub mod shutdown;

@@ -5,11 +5,12 @@ use std::{
     sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
-use super::{listeners::SharedListeners, resolve::Resolver, stdio::Output, tcp::Parcel};
+use super::{listeners::SharedListeners, resolve::Resolver, tcp::Parcel};
 use crate::{
     bindings::net::types::ErrorCode,
     config::{limits::Limits, net::Grants},
     metrics::Metrics,
+    output::Output,
     pool::Pools,
     quota::{Permit, Quota},
     shutdown::Shutdown,
