@@ -1,7 +1,7 @@
 //! The host: one component from its file to its end, over workers, signals and the drain.
 
 use std::{
-    fs,
+    fmt, fs,
     io::Read as _,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener},
     path::{Path, PathBuf},
@@ -28,6 +28,7 @@ use crate::{
     },
     exit::{Exit, StartError},
     imports::{Context, context::Folder, resolve::Resolver},
+    messages::Messages,
     metrics::Metrics,
     output::Output,
     pool::Pools,
@@ -58,10 +59,10 @@ pub struct Options {
 }
 
 /// Runs it to its end.
-pub fn run(options: Options) -> Result<Exit, StartError> {
+pub fn run(options: Options, messages: &Messages) -> Result<Exit, StartError> {
     let (events, happened) = channel();
     let starting = watch_signals(events.clone())?;
-    let host = Host::start(options, events)?;
+    let host = Host::start(options, messages, events)?;
     starting.store(false, Ordering::SeqCst);
     Ok(host.watch(&happened))
 }
@@ -82,7 +83,7 @@ struct Host {
 }
 
 impl Host {
-    fn start(options: Options, events: Sender<Occurrence>) -> Result<Self, StartError> {
+    fn start(options: Options, messages: &Messages, events: Sender<Occurrence>) -> Result<Self, StartError> {
         let Options { component: path, tenant: mut config, listen, workers, cache } = options;
         let bytes = read(&path)?;
         let scan = scan(&bytes, FLATTENED_INSTANCES_MAX)
@@ -120,10 +121,10 @@ impl Host {
         let workers = start_workers(workers, &ticker)?;
         let handles: Vec<Handle> = workers.iter().map(Worker::handle).collect();
         let copies = copies(&config, role, handles.len());
-        let context = Arc::new(context(config, role, copies, &room)?);
+        let context = Arc::new(context(config, role, copies, &room, messages)?);
         let tenant = Tenant::new(Sandbox { context, loaded }, handles, forward(events)?);
         match socket {
-            Some(socket) => announce(tenant.serve(role, &socket)?),
+            Some(socket) => tenant.context().announce(tenant.serve(role, &socket)?),
             None => tenant.run(role, copies)?,
         }
         Ok(Self { tenant, copies, workers, _ticker: ticker })
@@ -142,16 +143,16 @@ impl Host {
                 // `timeout` and some shells signal a process and its group: that is one wish, not two.
                 Ok(Occurrence::Signal) if signalled.is_some_and(|at| at.elapsed() < ONE_WISH) => {}
                 Ok(Occurrence::Signal) if draining.is_some() => {
-                    eprintln!("second signal: cutting off what is left");
+                    self.say(format_args!("second signal: cutting off what is left"));
                     break Exit::CutOff;
                 }
                 Ok(Occurrence::Signal) => {
                     let context = self.tenant.context();
                     let drain_max = context.limits.drain_max;
-                    eprintln!(
+                    self.say(format_args!(
                         "shutting down: {} coroutines have {drain_max:?} to finish; signal again to end now",
                         context.coroutines.used()
-                    );
+                    ));
                     signalled = Some(Instant::now());
                     draining = Instant::now().checked_add(drain_max);
                     self.tenant.drain();
@@ -163,7 +164,7 @@ impl Host {
                 }
                 Err(_) => {
                     let left = self.tenant.context().coroutines.used();
-                    eprintln!("the drain's deadline has passed: cutting off {left} coroutines");
+                    self.say(format_args!("the drain's deadline has passed: cutting off {left} coroutines"));
                     break Exit::CutOff;
                 }
             }
@@ -183,7 +184,7 @@ impl Host {
                 (self.copies == 0).then_some(Exit::Done)
             }
             Event::ListenerFailed(code) => {
-                eprintln!("cannot accept connections any more: {code:?}");
+                self.say(format_args!("cannot accept connections any more: {code:?}"));
                 Some(Exit::Guest(1))
             }
             Event::Drained => Some(Exit::Done),
@@ -208,6 +209,10 @@ impl Host {
         context.stderr.flush(None);
         log_counters(&context);
         exit
+    }
+
+    fn say(&self, line: fmt::Arguments<'_>) {
+        self.tenant.context().messages.say(line);
     }
 }
 
@@ -259,7 +264,13 @@ impl Room {
     }
 }
 
-fn context(config: TenantConfig, role: Role, copies: usize, room: &Room) -> Result<Context, StartError> {
+fn context(
+    config: TenantConfig,
+    role: Role,
+    copies: usize,
+    room: &Room,
+    messages: &Messages,
+) -> Result<Context, StartError> {
     let limits = config.limits;
     let mut dirs = Vec::new();
     for grant in config.dirs {
@@ -288,7 +299,7 @@ fn context(config: TenantConfig, role: Role, copies: usize, room: &Room) -> Resu
         shared_listeners: (copies > 1).then(Arc::default),
         shutdown: Arc::new(Shutdown::default()),
         spawner: OnceLock::new(),
-        announce,
+        messages: messages.clone(),
         freeze_told: AtomicBool::new(false),
         cut_off: AtomicBool::new(false),
         limits,
@@ -306,11 +317,6 @@ fn start_workers(count: usize, ticker: &Ticker) -> std::io::Result<Vec<Worker>> 
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     ListenOptions::default().listen(address).map_err(|error| StartError::Bind { address, error })
-}
-
-/// Told on stderr whatever the log level: scripts wait for this line.
-fn announce(address: SocketAddr) {
-    eprintln!("listening on {address}");
 }
 
 /// Signals go to `events`; until the flag it gives is cleared, one ends the process, in which nothing runs yet.

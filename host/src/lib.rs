@@ -9,7 +9,7 @@
 //! | tenancy | [`tenancy`] |
 //! | sandbox | [`sandbox`] |
 //! | imports | [`bindings`], [`imports`], [`pool`] |
-//! | facts | [`config`], [`metrics`], [`output`], [`quota`], [`shutdown`], [`kill`], [`ids`] |
+//! | facts | [`config`], [`messages`], [`metrics`], [`output`], [`quota`], [`shutdown`], [`kill`], [`ids`] |
 //! | runtime | the crate `conet-rt` |
 
 #![deny(unsafe_code)]
@@ -31,6 +31,7 @@ pub mod pool;
 pub mod config;
 pub mod ids;
 pub mod kill;
+pub mod messages;
 pub mod metrics;
 pub mod output;
 pub mod quota;

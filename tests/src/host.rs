@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -18,17 +19,18 @@ pub struct Launch {
     options: Vec<OsString>,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
-    stdout: Stdout,
+    stdout: Reader,
+    stderr: Reader,
     cache: bool,
 }
 
-/// What becomes of the host's stdout.
-enum Stdout {
-    Collected,
-    /// A pipe that nobody reads.
-    Unread,
-    /// A pipe whose reader has gone.
-    Closed,
+/// Who reads what the host prints.
+enum Reader {
+    Collects,
+    /// Nobody, although the pipe is open. Of stderr the first line is read before.
+    Idle,
+    /// It has gone. Of stderr the first line is read before.
+    Gone,
 }
 
 impl Launch {
@@ -50,7 +52,8 @@ impl Launch {
             options: Vec::new(),
             args: Vec::new(),
             env: Vec::new(),
-            stdout: Stdout::Collected,
+            stdout: Reader::Collects,
+            stderr: Reader::Collects,
             cache: true,
         }
     }
@@ -88,13 +91,25 @@ impl Launch {
 
     /// With a stdout that nobody reads.
     pub fn stdout_unread(mut self) -> Self {
-        self.stdout = Stdout::Unread;
+        self.stdout = Reader::Idle;
         self
     }
 
     /// With a stdout whose reader has gone.
     pub fn stdout_closed(mut self) -> Self {
-        self.stdout = Stdout::Closed;
+        self.stdout = Reader::Gone;
+        self
+    }
+
+    /// With a stderr that nobody reads after its first line, which must come.
+    pub fn stderr_unread(mut self) -> Self {
+        self.stderr = Reader::Idle;
+        self
+    }
+
+    /// With a stderr whose reader goes after its first line, which must come.
+    pub fn stderr_closed(mut self) -> Self {
+        self.stderr = Reader::Gone;
         self
     }
 
@@ -111,12 +126,24 @@ impl Launch {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let line = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
-        let (unread, stdout) = match (self.stdout, child.stdout.take().expect("stdout is piped")) {
-            (Stdout::Collected, pipe) => (None, Output::collect(pipe)),
-            (Stdout::Unread, pipe) => (Some(pipe), Output::default()),
-            (Stdout::Closed, _) => (None, Output::default()),
+        let mut unread: Vec<OwnedFd> = Vec::new();
+        let stdout = match (self.stdout, child.stdout.take().expect("stdout is piped")) {
+            (Reader::Collects, pipe) => Output::collect(pipe),
+            (Reader::Idle, pipe) => {
+                unread.push(pipe.into());
+                Output::none()
+            }
+            (Reader::Gone, _) => Output::none(),
         };
-        let stderr = Output::collect(child.stderr.take().expect("stderr is piped"));
+        let stderr = match (self.stderr, child.stderr.take().expect("stderr is piped")) {
+            (Reader::Collects, pipe) => Output::collect(pipe),
+            (Reader::Idle, mut pipe) => {
+                let line = Output::first_line(&mut pipe);
+                unread.push(pipe.into());
+                line
+            }
+            (Reader::Gone, mut pipe) => Output::first_line(&mut pipe),
+        };
         Host { process: Process::of(child.id()), child, line, stdout, stderr, _unread: unread }
     }
 
@@ -133,7 +160,8 @@ pub struct Host {
     line: String,
     stdout: Output,
     stderr: Output,
-    _unread: Option<std::process::ChildStdout>,
+    /// Kept open, and no more.
+    _unread: Vec<OwnedFd>,
 }
 
 impl Host {
@@ -186,9 +214,7 @@ impl Host {
         assert!(self.process.wait_end(limit), "not ended after {limit:?}: {self:?}");
         let status = self.child.wait().expect("the child is ours");
         self.stderr.wait_end(PATIENCE);
-        if self._unread.is_none() {
-            self.stdout.wait_end(Duration::from_secs(1));
-        }
+        self.stdout.wait_end(Duration::from_secs(1));
         let (stdout, stderr) = (self.stdout.bytes(), self.stderr.text());
         Exit { status, line: std::mem::take(&mut self.line), stdout, stderr }
     }

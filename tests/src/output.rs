@@ -1,8 +1,12 @@
 //! What a process prints, collected as it comes.
 
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::PATIENCE;
+use crate::process::readable;
 
 /// One stream of a process, stdout or stderr.
 #[derive(Clone, Default)]
@@ -28,6 +32,24 @@ impl Output {
             }
             collected.update(|state| state.ended = true);
         });
+        output
+    }
+
+    /// Collects nothing.
+    pub fn none() -> Self {
+        let output = Self::default();
+        output.update(|state| state.ended = true);
+        output
+    }
+
+    /// Collects the first line of `source`, or what there is before its end, and no more of it.
+    pub fn first_line(mut source: impl Read + AsFd) -> Self {
+        let output = Self::default();
+        let mut byte = [0];
+        while byte != *b"\n" && readable(&source, PATIENCE) && matches!(source.read(&mut byte), Ok(1)) {
+            output.update(|state| state.bytes.push(byte[0]));
+        }
+        output.update(|state| state.ended = true);
         output
     }
 

@@ -1,5 +1,6 @@
 //! A process seen from outside: signals, limits, and what `/proc` says.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,8 +28,7 @@ impl Process {
     pub fn wait_end(self, limit: Duration) -> bool {
         let ended =
             rustix::process::pidfd_open(self.pid, PidfdFlags::empty()).expect("the process is not reaped");
-        let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos() as _ };
-        matches!(poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&limit)), Ok(1))
+        readable(&ended, limit)
     }
 
     /// Resident memory, in bytes.
@@ -70,6 +70,12 @@ impl Process {
         let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
         value.unwrap_or_else(|| panic!("no {key} in the status of process {}", self.pid))
     }
+}
+
+/// Waits until there is something to read, or the end; whether it came within `limit`.
+pub(crate) fn readable(source: &impl AsFd, limit: Duration) -> bool {
+    let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos() as _ };
+    matches!(poll(&mut [PollFd::new(source, PollFlags::IN)], Some(&limit)), Ok(1))
 }
 
 /// Raises this process's limit of open files to at least `needed`; panics with the remedy when it cannot.

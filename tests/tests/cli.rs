@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use conet_tests::host::Launch;
+use conet_tests::process::Signal;
 use conet_tests::{artifacts, peer, turn};
 
 #[test]
@@ -104,6 +105,53 @@ fn stdout_that_nobody_reads_does_not_stop_a_worker() {
     drop(host);
     // However it ended: the host is gone.
     let _ = writer.join().expect("the writer does not panic");
+}
+
+#[test]
+fn closed_stderr_does_not_stop_the_host() {
+    let host = Launch::handler("panic").option("--workers", "1").stderr_closed().start();
+    for _ in 0..3 {
+        let mut panics = host.connect();
+        peer::round_trip(&mut panics, b"!");
+        // The log tells of it, to nobody.
+        peer::expect_reset(&mut panics);
+        peer::round_trip(&mut host.connect(), b"after");
+    }
+    let mut open = host.connect();
+    peer::round_trip(&mut open, b"before");
+    host.signal(Signal::TERM);
+    peer::round_trip(&mut open, b"while draining");
+    drop(open);
+    host.wait_exit().assert_code(0);
+}
+
+#[test]
+fn denial_that_cannot_be_logged_is_still_one() {
+    let host = Launch::handler("denied").option("--cpu-max", "60s").stderr_closed().start();
+    let mut denied = host.connect();
+    peer::round_trip(&mut denied, b"!");
+    for _ in 0..3 {
+        assert_eq!(peer::read_line(&mut denied), "1000 denied");
+    }
+    drop(denied);
+    host.stop();
+}
+
+#[test]
+fn stderr_that_nobody_reads_does_not_stop_a_worker() {
+    let launch = Launch::handler("denied").option("--workers", "1").option("--cpu-max", "60s");
+    let host = launch.stderr_unread().start();
+    let mut quiet = host.connect();
+    peer::round_trip(&mut quiet, b"before");
+    let mut denied = host.connect();
+    peer::round_trip(&mut denied, b"!");
+    // A line for each is far more than a pipe and any queue before it hold.
+    for _ in 0..20 {
+        assert_eq!(peer::read_line(&mut denied), "1000 denied");
+        peer::round_trip(&mut quiet, b"beside");
+    }
+    drop((denied, quiet));
+    host.stop();
 }
 
 #[test]

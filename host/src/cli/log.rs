@@ -1,9 +1,11 @@
-//! Where the host's own messages go: stderr, as text or JSON.
+//! What the host's log tells, and how: as text or JSON.
 
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
+
+use crate::messages::Messages;
 
 /// Options of the log.
 #[derive(Args)]
@@ -27,7 +29,7 @@ enum Format {
 
 impl Log {
     /// Starts it.
-    pub fn start(&self) {
+    pub fn start(&self, messages: &Messages) {
         let level = match (self.quiet, self.verbose) {
             (true, _) => "error",
             (_, 0) => "warn",
@@ -36,7 +38,12 @@ impl Log {
             _ => "debug",
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let messages = messages.clone();
+        // Its own failures would go to stderr from the worker they happen on, and panic if that is closed.
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(move || messages.clone())
+            .log_internal_errors(false);
         match self.log_format {
             Format::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
             Format::Json => log.json().init(),

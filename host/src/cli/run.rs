@@ -1,6 +1,12 @@
 //! `conet-host run`.
 
-use std::{net::SocketAddr, path::PathBuf, thread, time::Duration};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
 
 use clap::Args;
 
@@ -14,6 +20,7 @@ use crate::{
     },
     exit::{Exit, StartError},
     host::{self, Options},
+    messages::Messages,
     package,
     sandbox::cache::Cache,
 };
@@ -84,23 +91,30 @@ pub struct Run {
 impl Run {
     /// Does it; what went wrong is said on stderr.
     pub fn run(self) -> Exit {
-        self.log.start();
-        match self.try_run() {
-            Ok(exit) => exit,
-            Err(failure) => {
-                // Each message is whole: the chain behind it would say things twice.
-                eprintln!("error: {}", failure.error);
-                failure.exit
+        let messages = match Messages::start(io::stderr()) {
+            Ok(messages) => messages,
+            Err(error) => {
+                let error = StartError::System(error);
+                let _ = writeln!(io::stderr(), "error: {error}");
+                return error.exit();
             }
-        }
+        };
+        self.log.start(&messages);
+        let exit = self.try_run(&messages).unwrap_or_else(|failure| {
+            // Each message is whole: the chain behind it would say things twice.
+            messages.say(format_args!("error: {}", failure.error));
+            failure.exit
+        });
+        messages.finish();
+        exit
     }
 
-    fn try_run(self) -> Result<Exit, Failure> {
+    fn try_run(self, messages: &Messages) -> Result<Exit, Failure> {
         let component = match self.component.is_dir() {
             true => package::build(&self.component).map_err(Failure::refused)?,
             false => self.component.clone(),
         };
-        Ok(host::run(self.options(component))?)
+        Ok(host::run(self.options(component), messages)?)
     }
 
     fn options(self, component: PathBuf) -> Options {

@@ -9,6 +9,7 @@ use super::{listeners::SharedListeners, resolve::Resolver, tcp::Parcel};
 use crate::{
     bindings::net::types::ErrorCode,
     config::{limits::Limits, net::Grants},
+    messages::Messages,
     metrics::Metrics,
     output::Output,
     pool::Pools,
@@ -65,7 +66,14 @@ pub struct Context {
     /// Starts coroutines in instances of their own; set once the component is loaded, and only if it can be entered so.
     pub spawner: OnceLock<Box<dyn Spawn>>,
     /// Told of every address the tenant listens on.
-    pub announce: fn(SocketAddr),
+    pub messages: Messages,
+}
+
+impl Context {
+    /// Tells that the tenant listens on an address.
+    pub fn announce(&self, address: SocketAddr) {
+        self.messages.say(format_args!("listening on {address}"));
+    }
 }
 
 /// A granted folder.

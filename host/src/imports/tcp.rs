@@ -528,7 +528,7 @@ impl View {
         let socket = TcpListener::from_std(socket.into()).map_err(|e| code(&e))?;
         let address = socket.local_addr().map_err(|e| code(&e))?;
         if first {
-            (context.announce)(address);
+            context.announce(address);
         }
         Ok(Listener { socket: Arc::new(socket), address, _share: share, _permit: permit })
     }
