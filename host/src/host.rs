@@ -62,8 +62,7 @@ pub struct Options {
 pub fn run(options: Options, messages: &Messages) -> Result<Exit, StartError> {
     let (events, happened) = channel();
     let starting = watch_signals(events.clone())?;
-    let host = Host::start(options, messages, events)?;
-    starting.store(false, Ordering::SeqCst);
+    let host = Host::start(options, messages, events, &starting)?;
     Ok(host.watch(&happened))
 }
 
@@ -83,7 +82,13 @@ struct Host {
 }
 
 impl Host {
-    fn start(options: Options, messages: &Messages, events: Sender<Occurrence>) -> Result<Self, StartError> {
+    /// `starting` is cleared before anything runs that a signal should leave time.
+    fn start(
+        options: Options,
+        messages: &Messages,
+        events: Sender<Occurrence>,
+        starting: &AtomicBool,
+    ) -> Result<Self, StartError> {
         let Options { component: path, tenant: mut config, listen, workers, cache } = options;
         let bytes = read(&path)?;
         let scan = scan(&bytes, FLATTENED_INSTANCES_MAX)
@@ -123,6 +128,7 @@ impl Host {
         let copies = copies(&config, role, handles.len());
         let context = Arc::new(context(config, role, copies, &room, messages)?);
         let tenant = Tenant::new(Sandbox { context, loaded }, handles, forward(events)?);
+        starting.store(false, Ordering::SeqCst);
         match socket {
             Some(socket) => tenant.context().announce(tenant.serve(role, &socket)?),
             None => tenant.run(role, copies)?,
