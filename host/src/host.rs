@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+        mpsc::{Receiver, Sender, channel},
     },
     thread,
     time::{Duration, Instant},
@@ -44,6 +44,10 @@ use crate::{
     },
 };
 
+mod wishes;
+
+use wishes::{Wish, Wishes};
+
 /// What to run, and how.
 pub struct Options {
     /// The component's file.
@@ -70,6 +74,8 @@ pub fn run(options: Options, messages: &Messages) -> Result<Exit, StartError> {
 enum Occurrence {
     Signal,
     Tenant(Event),
+    /// All that guests have printed is written.
+    Flushed,
 }
 
 struct Host {
@@ -77,6 +83,9 @@ struct Host {
     /// Copies of the program that have not ended; none for a handler.
     copies: usize,
     workers: Vec<Worker>,
+    /// What signals have asked for.
+    wishes: Wishes,
+    events: Sender<Occurrence>,
     /// Ticks as long as the workers run.
     _ticker: Ticker,
 }
@@ -127,63 +136,61 @@ impl Host {
         let handles: Vec<Handle> = workers.iter().map(Worker::handle).collect();
         let copies = copies(&config, role, handles.len());
         let context = Arc::new(context(config, role, copies, &room, messages)?);
-        let tenant = Tenant::new(Sandbox { context, loaded }, handles, forward(events)?);
+        let tenant = Tenant::new(Sandbox { context, loaded }, handles, forward(events.clone())?);
         starting.store(false, Ordering::SeqCst);
         match socket {
             Some(socket) => tenant.context().announce(tenant.serve(role, &socket)?),
             None => tenant.run(role, copies)?,
         }
-        Ok(Self { tenant, copies, workers, _ticker: ticker })
+        Ok(Self { tenant, copies, workers, wishes: Wishes::default(), events, _ticker: ticker })
     }
 
     /// Waits for the end.
     fn watch(mut self, happened: &Receiver<Occurrence>) -> Exit {
-        let mut draining: Option<Instant> = None;
-        let mut signalled: Option<Instant> = None;
         let exit = loop {
-            let occurrence = match draining {
-                None => happened.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(until) => happened.recv_timeout(until.saturating_duration_since(Instant::now())),
-            };
-            match occurrence {
-                // `timeout` and some shells signal a process and its group: that is one wish, not two.
-                Ok(Occurrence::Signal) if signalled.is_some_and(|at| at.elapsed() < ONE_WISH) => {}
-                Ok(Occurrence::Signal) if draining.is_some() => {
-                    self.say(format_args!("second signal: cutting off what is left"));
-                    break Exit::CutOff;
-                }
-                Ok(Occurrence::Signal) => {
-                    let context = self.tenant.context();
-                    let drain_max = context.limits.drain_max;
-                    self.say(format_args!(
-                        "shutting down: {} coroutines have {drain_max:?} to finish; signal again to end now",
-                        context.coroutines.used()
-                    ));
-                    signalled = Some(Instant::now());
-                    draining = Instant::now().checked_add(drain_max);
-                    self.tenant.drain();
-                }
-                Ok(Occurrence::Tenant(event)) => {
-                    if let Some(exit) = self.happened(event, draining.is_some()) {
+            match next(happened, self.wishes.deadline()) {
+                Some(Occurrence::Signal) => match self.signalled() {
+                    Some(Wish::Drain) => self.tenant.drain(),
+                    Some(Wish::CutOff) => break Exit::CutOff,
+                    None => {}
+                },
+                Some(Occurrence::Tenant(event)) => {
+                    if let Some(exit) = self.happened(event) {
                         break exit;
                     }
                 }
-                Err(_) => {
+                Some(Occurrence::Flushed) => {}
+                None => {
                     let left = self.tenant.context().coroutines.used();
                     self.say(format_args!("the drain's deadline has passed: cutting off {left} coroutines"));
                     break Exit::CutOff;
                 }
             }
         };
-        self.end(exit)
+        self.end(exit, happened)
     }
 
-    fn happened(&mut self, event: Event, draining: bool) -> Option<Exit> {
+    /// Takes a signal for what it is, and says so.
+    fn signalled(&mut self) -> Option<Wish> {
+        let context = self.tenant.context();
+        let drain_max = context.limits.drain_max;
+        let coroutines = context.coroutines.used();
+        let wish = self.wishes.signal(drain_max)?;
+        match wish {
+            Wish::Drain => self.say(format_args!(
+                "shutting down: {coroutines} coroutines have {drain_max:?} to finish; signal again to end now"
+            )),
+            Wish::CutOff => self.say(format_args!("second signal: cutting off what is left")),
+        }
+        Some(wish)
+    }
+
+    fn happened(&mut self, event: Event) -> Option<Exit> {
         match event {
             Event::Ended(Ended::Exit(code)) => Some(Exit::of_guest(code)),
             Event::Ended(Ended::Trapped(_)) => Some(Exit::Guest(1)),
             // Its accept was told that the host is ending: an error of the program's own making, or none.
-            Event::Ended(Ended::Returned(_)) if draining => None,
+            Event::Ended(Ended::Returned(_)) if self.wishes.begun() => None,
             Event::Ended(Ended::Returned(Err(()))) => Some(Exit::Guest(1)),
             Event::Ended(Ended::Returned(Ok(()))) => {
                 self.copies -= 1;
@@ -197,7 +204,7 @@ impl Host {
         }
     }
 
-    fn end(self, exit: Exit) -> Exit {
+    fn end(mut self, exit: Exit, happened: &Receiver<Occurrence>) -> Exit {
         let context = self.tenant.context().clone();
         if exit == Exit::CutOff {
             context.cut_off.store(true, Ordering::Relaxed);
@@ -205,20 +212,63 @@ impl Host {
         context.shutdown.begin();
         // Tasks, and with them instances and connections, are dropped on their own threads.
         self.workers.iter().for_each(Worker::stop);
-        for worker in self.workers {
+        for worker in self.workers.drain(..) {
             if worker.join().is_err() {
                 warn!("a worker ended by a panic");
             }
         }
         context.pools.close_idle();
-        context.stdout.flush(None);
-        context.stderr.flush(None);
+        let exit = self.flush(exit, happened);
+        context.metrics.output_lost.add(context.stdout.unwritten_bytes() + context.stderr.unwritten_bytes());
         log_counters(&context);
         exit
     }
 
+    /// Waits until what the guests have printed is written: as any process for who reads it, but after a signal no
+    /// longer than the drain may take, and a moment at least.
+    fn flush(&mut self, exit: Exit, happened: &Receiver<Occurrence>) -> Exit {
+        let patience = Instant::now() + FLUSH_PATIENCE;
+        let context = self.tenant.context().clone();
+        let events = self.events.clone();
+        let outputs = [context.stdout.clone(), context.stderr.clone()];
+        let flush = move || {
+            for output in outputs {
+                output.flush(None);
+            }
+            // Nobody waits any more.
+            let _ = events.send(Occurrence::Flushed);
+        };
+        if let Err(error) = thread::Builder::new().name("flush".into()).spawn(flush) {
+            warn!("cannot wait for the guest's output to be written: {error}");
+            return exit;
+        }
+        loop {
+            let deadline = match exit {
+                Exit::CutOff => Some(patience),
+                _ => self.wishes.deadline().map(|deadline| deadline.max(patience)),
+            };
+            match next(happened, deadline) {
+                Some(Occurrence::Flushed) => return exit,
+                Some(Occurrence::Signal) if self.signalled() == Some(Wish::CutOff) => break,
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let bytes = context.stdout.unwritten_bytes() + context.stderr.unwritten_bytes();
+        self.say(format_args!("{bytes} bytes of the guest's output are lost: they were not read in time"));
+        if exit == Exit::Done { Exit::CutOff } else { exit }
+    }
+
     fn say(&self, line: fmt::Arguments<'_>) {
         self.tenant.context().messages.say(line);
+    }
+}
+
+/// The next occurrence; none if it does not come before the deadline.
+fn next(happened: &Receiver<Occurrence>, deadline: Option<Instant>) -> Option<Occurrence> {
+    match deadline {
+        None => Some(happened.recv().expect("the host has a sender itself")),
+        Some(until) => happened.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
     }
 }
 
@@ -391,7 +441,7 @@ fn log_counters(context: &Context) {
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7000));
 /// Bytes of a component: a debug build of a large guest has some ten million.
 const COMPONENT_BYTES_MAX: u64 = 64 << 20;
-/// Signals this close together are one.
-const ONE_WISH: Duration = Duration::from_millis(100);
+/// How long the guest's output may take to be written after the drain at least.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 /// Instances of a component, nested ones counted: what it may make of itself before it is compiled.
 const FLATTENED_INSTANCES_MAX: u64 = 256;

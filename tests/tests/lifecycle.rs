@@ -64,6 +64,32 @@ fn connection_that_outlasts_the_drain_is_reset_and_the_exit_code_is_3() {
     }
 }
 
+/// Neither while the guest still prints, nor when it has ended and its output is left in the queue.
+#[test]
+fn output_that_nobody_reads_does_not_outlast_the_drain() {
+    for (lines, last) in [("1000000", "at 000050000"), ("40000", "at 000039000")] {
+        let launch = Launch::guest("print_much").arg(lines).stdout_unread();
+        let host = launch.option("--drain-max", "300ms").start();
+        host.wait_line(last);
+        host.signal(Signal::TERM);
+        host.wait_exit().assert_code(3).assert_stderr("bytes of the guest's output are lost");
+    }
+}
+
+#[test]
+fn second_signal_does_not_wait_for_output_that_nobody_reads() {
+    let launch = Launch::guest("print_much").arg("40000").stdout_unread();
+    let host = launch.option("--drain-max", "10m").start();
+    host.wait_line("at 000039000");
+    let start = Instant::now();
+    // A signal right after the first one is taken for the same wish, so again until it is another.
+    while !host.process().wait_end(Duration::from_millis(20)) {
+        assert!(start.elapsed() < PATIENCE, "still waiting: {host:?}");
+        host.signal(Signal::TERM);
+    }
+    host.wait_exit().assert_code(3).assert_stderr("bytes of the guest's output are lost");
+}
+
 /// A guest that never waits cannot outlast a drain either.
 #[test]
 fn spinning_guest_does_not_hold_up_the_end() {
