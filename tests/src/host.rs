@@ -2,11 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io::{PipeReader, PipeWriter, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
+
+use rustix::fs::{OFlags, fcntl_setfl};
 
 use crate::output::Output;
 use crate::process::{Process, Signal};
@@ -31,6 +34,8 @@ enum Reader {
     Idle,
     /// It has gone. Of stderr the first line is read before.
     Gone,
+    /// Nobody, and the pipe is full from the start.
+    Full,
 }
 
 impl Launch {
@@ -113,6 +118,12 @@ impl Launch {
         self
     }
 
+    /// With a stderr that is full from the start: what it listens on is seen by [`Process::listening`].
+    pub fn stderr_full(mut self) -> Self {
+        self.stderr = Reader::Full;
+        self
+    }
+
     /// Starts it.
     pub fn start(self) -> Host {
         let mut command = Command::new(&self.binary);
@@ -124,25 +135,31 @@ impl Launch {
         // It would decide what is logged.
         command.env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut unread: Vec<OwnedFd> = Vec::new();
+        if let Reader::Full = self.stderr {
+            let (reader, writer) = full_pipe();
+            unread.push(reader.into());
+            command.stderr(writer);
+        }
         let line = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
-        let mut unread: Vec<OwnedFd> = Vec::new();
         let stdout = match (self.stdout, child.stdout.take().expect("stdout is piped")) {
             (Reader::Collects, pipe) => Output::collect(pipe),
             (Reader::Idle, pipe) => {
                 unread.push(pipe.into());
                 Output::none()
             }
-            (Reader::Gone, _) => Output::none(),
+            (Reader::Gone | Reader::Full, _) => Output::none(),
         };
-        let stderr = match (self.stderr, child.stderr.take().expect("stderr is piped")) {
-            (Reader::Collects, pipe) => Output::collect(pipe),
-            (Reader::Idle, mut pipe) => {
+        let stderr = match (self.stderr, child.stderr.take()) {
+            (Reader::Collects, Some(pipe)) => Output::collect(pipe),
+            (Reader::Idle, Some(mut pipe)) => {
                 let line = Output::first_line(&mut pipe);
                 unread.push(pipe.into());
                 line
             }
-            (Reader::Gone, mut pipe) => Output::first_line(&mut pipe),
+            (_, Some(mut pipe)) => Output::first_line(&mut pipe),
+            (_, None) => Output::none(),
         };
         Host { process: Process::of(child.id()), child, line, stdout, stderr, _unread: unread }
     }
@@ -300,6 +317,15 @@ impl fmt::Debug for Exit {
             self.line, self.status, self.stderr
         )
     }
+}
+
+/// A pipe that holds no byte more.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().expect("there are descriptors");
+    fcntl_setfl(&writer, OFlags::NONBLOCK).expect("a pipe has this flag");
+    while writer.write(&[b'.'; 4096]).is_ok() {}
+    fcntl_setfl(&writer, OFlags::empty()).expect("a pipe has this flag");
+    (reader, writer)
 }
 
 /// The address of a `listening on` line; none while the line is still being written.

@@ -1,11 +1,14 @@
 //! A process seen from outside: signals, limits, and what `/proc` says.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit};
+
+use crate::PATIENCE;
 
 /// A live process of ours.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +42,32 @@ impl Process {
     /// Open file descriptors.
     pub fn fds(self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the process is alive").count()
+    }
+
+    /// The loopback port it listens on, once it does.
+    pub fn listening(self) -> SocketAddr {
+        let start = Instant::now();
+        loop {
+            if let Some(port) = self.listening_now() {
+                return (Ipv4Addr::LOCALHOST, port).into();
+            }
+            assert!(start.elapsed() < PATIENCE, "process {} listens on nothing", self.pid);
+        }
+    }
+
+    fn listening_now(self) -> Option<u16> {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the process is alive");
+        let links: Vec<_> = fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok()).collect();
+        let sockets =
+            std::fs::read_to_string(format!("/proc/{}/net/tcp", self.pid)).expect("the process is alive");
+        sockets.lines().find_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let &[_, local, _, state, _, _, _, _, _, inode, ..] = &fields[..] else { return None };
+            let socket = format!("socket:[{inode}]");
+            // 0A is LISTEN.
+            let own = state == "0A" && links.iter().any(|link| link.as_os_str() == socket.as_str());
+            u16::from_str_radix(local.rsplit(':').next()?, 16).ok().filter(|_| own)
+        })
     }
 
     /// Memory mappings.

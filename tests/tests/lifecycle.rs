@@ -33,6 +33,20 @@ fn program_ends_when_asked_to() {
     host.stop();
 }
 
+/// A stderr that takes nothing holds up whoever writes to it: the line about the listener is the start's last act.
+#[test]
+fn signal_is_a_drain_even_if_nobody_could_be_told_of_the_start() {
+    let host = Launch::handler("echo-handler").stderr_full().start();
+    let addr = host.process().listening();
+    let mut open = peer::connect(addr);
+    peer::round_trip(&mut open, b"before");
+    host.signal(Signal::TERM);
+    wait_refused(addr);
+    peer::round_trip(&mut open, b"while draining");
+    drop(open);
+    host.wait_exit().assert_code(0);
+}
+
 #[test]
 fn second_signal_ends_at_once_and_exits_3() {
     for launch in [Launch::handler("echo-handler"), shared()] {
