@@ -31,12 +31,7 @@ pub struct Permit {
 impl Quota {
     /// A quota of `max` units, none used.
     pub fn new(max: u64) -> Arc<Self> {
-        Arc::new(Self {
-            max,
-            used: AtomicU64::new(0),
-            peak: AtomicU64::new(0),
-            waiting: Waiting::default(),
-        })
+        Arc::new(Self { max, used: AtomicU64::new(0), peak: AtomicU64::new(0), waiting: Waiting::default() })
     }
 
     /// Takes `units`, if as many are free.
