@@ -93,7 +93,7 @@ fn output_that_nobody_reads_does_not_outlast_the_drain() {
 #[test]
 fn second_signal_does_not_wait_for_output_that_nobody_reads() {
     let launch = Launch::guest("print_much").arg("40000").stdout_unread();
-    let host = launch.option("--drain-max", "10m").start();
+    let host = launch.option("--drain-max", "10m").flag("-vv").start();
     host.wait_line("at 000039000");
     let start = Instant::now();
     // A signal right after the first one is taken for the same wish, so again until it is another.
@@ -101,7 +101,9 @@ fn second_signal_does_not_wait_for_output_that_nobody_reads() {
         assert!(start.elapsed() < PATIENCE, "still waiting: {host:?}");
         host.signal(Signal::TERM);
     }
-    host.wait_exit().assert_code(3).assert_stderr("bytes of the guest's output are lost");
+    let exit = host.wait_exit();
+    exit.assert_code(3).assert_stderr("bytes of the guest's output are lost").assert_stderr("output_lost=");
+    assert!(!exit.stderr.contains("output_lost=0 "), "{exit:?}");
 }
 
 /// A guest that never waits cannot outlast a drain either.
