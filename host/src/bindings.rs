@@ -22,7 +22,7 @@ wasmtime::component::bindgen!({
     },
     with: {
         "conet:net/tcp.listener": crate::imports::tcp::Listener,
-        "conet:net/tcp.connection": crate::imports::tcp::Connection,
+        "conet:net/tcp.connection": crate::imports::connection::Connection,
         "conet:net/pool.pool": crate::imports::pool::PoolHandle,
     },
 });

@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod clocks;
+pub mod connection;
 pub mod context;
 pub mod coroutine;
 pub mod egress;

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
-use super::{listeners::SharedListeners, resolve::Resolver, tcp::Parcel};
+use super::{connection::Parcel, listeners::SharedListeners, resolve::Resolver};
 use crate::{
     bindings::net::types::ErrorCode,
     config::{limits::Limits, net::Grants},

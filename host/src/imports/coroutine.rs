@@ -5,7 +5,7 @@ use std::time::Duration;
 use conet_rt::time;
 use wasmtime::component::{Access, Accessor, AccessorTask, HasSelf, Resource, TypedFunc};
 
-use super::{HasView, View, context::SpawnRequest, fault, tcp::Connection, view::Live};
+use super::{HasView, View, connection::Connection, context::SpawnRequest, fault, view::Live};
 use crate::{
     bindings::{
         fibers,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
-use super::{View, egress, error::deadline, fault, tcp::Connection, view::noting_wait};
+use super::{View, connection::Connection, egress, error::deadline, fault, view::noting_wait};
 use crate::{
     bindings::{
         fibers,

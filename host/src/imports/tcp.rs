@@ -22,11 +22,12 @@ use wasmtime::{
 use super::{
     HasView, View,
     accept::accept,
+    connection::Connection,
     egress,
     error::{code, deadline},
     fault,
     listeners::{Share, canonical},
-    view::{Call, Called, Fate, noting_wait},
+    view::{Call, Called, noting_wait},
 };
 use crate::{
     bindings::{
@@ -36,7 +37,6 @@ use crate::{
             types::{ErrorCode, IpSocketAddress, Target},
         },
     },
-    pool::Pooled,
     quota::Permit,
 };
 
@@ -48,138 +48,6 @@ pub struct Listener {
     // In this order: closed first, then given up.
     _share: Option<Share>,
     _permit: Permit,
-}
-
-/// The host's side of a `connection`.
-pub struct Connection {
-    socket: Socket,
-    fate: Arc<Fate>,
-    /// The guest has shut down sending.
-    send_ended: bool,
-}
-
-/// A connection's socket, and what goes back where it came from when it ends.
-enum Socket {
-    /// Accepted or connected; the permit is of its kind.
-    Own(TcpStream, Permit),
-    /// Lent by a pool: returns to it.
-    Pooled(Pooled),
-    /// The guest has closed it.
-    Closed,
-}
-
-/// A connection on its way to a coroutine elsewhere, bound to no worker.
-pub struct Parcel(OwnedFd, Permit);
-
-impl Connection {
-    /// A connection the host has accepted or opened for the instance behind `fate`.
-    pub fn new(stream: TcpStream, permit: Permit, fate: Arc<Fate>) -> Self {
-        Self::of(Socket::Own(stream, permit), fate)
-    }
-
-    /// A connection lent by a pool.
-    pub fn pooled(pooled: Pooled, fate: Arc<Fate>) -> Self {
-        Self::of(Socket::Pooled(pooled), fate)
-    }
-
-    fn of(socket: Socket, fate: Arc<Fate>) -> Self {
-        Self { socket, fate, send_ended: false }
-    }
-
-    /// Takes it off this worker. One from a pool, whose place stays here, is `unsupported` and discarded: the guest has
-    /// not let go of it.
-    pub fn pack(mut self) -> Result<Parcel, ErrorCode> {
-        match std::mem::replace(&mut self.socket, Socket::Closed) {
-            Socket::Own(stream, permit) => Ok(Parcel(stream.into_fd().map_err(|e| code(&e))?, permit)),
-            Socket::Pooled(pooled) => {
-                pooled.discard();
-                Err(ErrorCode::Unsupported)
-            }
-            Socket::Closed => Err(ErrorCode::Closed),
-        }
-    }
-
-    fn stream(&self) -> Result<&TcpStream, ErrorCode> {
-        match &self.socket {
-            Socket::Own(stream, _) => Ok(stream),
-            Socket::Pooled(pooled) => Ok(pooled.stream()),
-            Socket::Closed => Err(ErrorCode::Closed),
-        }
-    }
-
-    fn close(&mut self) {
-        match std::mem::replace(&mut self.socket, Socket::Closed) {
-            Socket::Own(stream, _permit) => stream.close(),
-            Socket::Pooled(pooled) => pooled.discard(),
-            Socket::Closed => {}
-        }
-    }
-}
-
-impl Connection {
-    /// Nobody else may have it from a pool: an answer may still be on its way, or half of it is closed.
-    fn spoil(&mut self) {
-        if let Socket::Pooled(pooled) = &mut self.socket {
-            pooled.spoil();
-        }
-    }
-
-    /// A recv or send on it has failed or timed out; gives what that is to the guest.
-    fn failed(&mut self, code: ErrorCode) -> ErrorCode {
-        match code {
-            // It has not begun.
-            ErrorCode::Busy | ErrorCode::InvalidArgument => return code,
-            _ => self.spoil(),
-        }
-        match self.socket {
-            // Of a broken pipe the system does not say which side broke it.
-            Socket::Own(..) | Socket::Pooled(_) if code == ErrorCode::Closed && !self.send_ended => {
-                ErrorCode::ConnectionReset
-            }
-            _ => code,
-        }
-    }
-
-    fn shutdown(&mut self, how: Shutdown) -> Result<(), ErrorCode> {
-        self.stream()?.shutdown(how).map_err(|e| code(&e))?;
-        self.send_ended |= how != Shutdown::Read;
-        Ok(())
-    }
-
-    fn set_nodelay(&mut self, enabled: bool) -> Result<(), ErrorCode> {
-        self.stream()?.set_nodelay(enabled).map_err(|e| code(&e))?;
-        if let Socket::Pooled(pooled) = &mut self.socket {
-            pooled.set_delayed(!enabled);
-        }
-        Ok(())
-    }
-
-    /// The guest is through with it: one from a pool goes back there, if it is still good.
-    fn let_go(mut self) {
-        self.socket = Socket::Closed;
-    }
-}
-
-impl Drop for Connection {
-    /// Its instance has ended, with the connection in the guest's hands.
-    fn drop(&mut self) {
-        match std::mem::replace(&mut self.socket, Socket::Closed) {
-            // Cut off means reset: the peer can tell a cut-off answer from a finished one.
-            Socket::Own(stream, _permit) if self.fate.cut_off() => stream.reset(),
-            Socket::Own(stream, _permit) => stream.close(),
-            Socket::Pooled(pooled) if self.fate.cut_off() => pooled.reset(),
-            // Nobody knows what has been asked on it.
-            Socket::Pooled(pooled) => pooled.discard(),
-            Socket::Closed => {}
-        }
-    }
-}
-
-impl Parcel {
-    /// Registers it with the current worker, for the instance behind `fate`.
-    pub fn unpack(self, fate: Arc<Fate>) -> io::Result<Connection> {
-        Ok(Connection::new(TcpStream::from_fd(self.0)?, self.1, fate))
-    }
 }
 
 /// What a finished accept hands to its second half.
@@ -249,11 +117,15 @@ impl View {
         Ok(stream.map(|stream| Call::new(stream.recv(max), deadline(timeout))))
     }
 
-    fn end_recv(&mut self, received: Called<Buf>) -> Result<Vec<u8>, ErrorCode> {
+    fn end_recv(
+        &mut self,
+        connection: &Resource<Connection>,
+        received: Called<Buf>,
+    ) -> Result<Vec<u8>, ErrorCode> {
         let bytes = received.result.as_ref().map_or(0, |buf| buf.len());
         self.blocked(received.waited, bytes > 0);
         self.context.metrics.bytes_in.add(bytes as u64);
-        received.result.map(|buf| buf.to_vec())
+        received.result.map(|buf| buf.to_vec()).map_err(|code| self.failed(connection, code))
     }
 
     fn begin_send(
@@ -271,12 +143,12 @@ impl View {
         Ok(stream.map(|stream| Call::new(stream.send(data), deadline(timeout))))
     }
 
-    fn end_send(&mut self, sent: Called<usize>) -> Result<u32, ErrorCode> {
+    fn end_send(&mut self, connection: &Resource<Connection>, sent: Called<usize>) -> Result<u32, ErrorCode> {
         let bytes = *sent.result.as_ref().unwrap_or(&0);
         self.blocked(sent.waited, bytes > 0);
         self.context.metrics.bytes_out.add(bytes as u64);
         // At most CHUNK_BYTES_MAX.
-        sent.result.map(|bytes| bytes as u32)
+        sent.result.map(|bytes| bytes as u32).map_err(|code| self.failed(connection, code))
     }
 }
 
@@ -349,7 +221,7 @@ impl HostConnection for View {
         let bytes = match sent {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Ok(Err(code(&error))),
+            Err(error) => return Ok(Err(self.failed(&connection, code(&error)))),
         };
         self.blocked(false, bytes > 0);
         self.context.metrics.bytes_out.add(bytes as u64);
@@ -424,7 +296,7 @@ impl<T: HasView> HostConnectionWithStore<T> for HasSelf<View> {
         if received.waited {
             T::begin_slice(access.as_context_mut());
         }
-        Ok(access.get().end_recv(received))
+        Ok(access.get().end_recv(&connection, received))
     }
 
     async fn send(
@@ -438,7 +310,7 @@ impl<T: HasView> HostConnectionWithStore<T> for HasSelf<View> {
         if sent.waited {
             T::begin_slice(access.as_context_mut());
         }
-        Ok(access.get().end_send(sent))
+        Ok(access.get().end_send(&connection, sent))
     }
 }
 
@@ -473,7 +345,7 @@ impl<T: marker::Send + 'static> fibers::tcp::HostWithStore<T> for HasSelf<View> 
     ) -> wasmtime::Result<Result<Vec<u8>, ErrorCode>> {
         let recv = accessor.with(|mut a| a.get().begin_recv(&connection, max, timeout))?;
         let received = called(recv).await;
-        Ok(accessor.with(|mut a| a.get().end_recv(received)))
+        Ok(accessor.with(|mut a| a.get().end_recv(&connection, received)))
     }
 
     async fn send(
@@ -484,7 +356,7 @@ impl<T: marker::Send + 'static> fibers::tcp::HostWithStore<T> for HasSelf<View> 
     ) -> wasmtime::Result<Result<u32, ErrorCode>> {
         let send = accessor.with(|mut a| a.get().begin_send(&connection, data, timeout))?;
         let sent = called(send).await;
-        Ok(accessor.with(|mut a| a.get().end_send(sent)))
+        Ok(accessor.with(|mut a| a.get().end_send(&connection, sent)))
     }
 }
 

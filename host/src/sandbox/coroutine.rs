@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     ids,
-    imports::{Context, context::SpawnRequest, tcp::Connection},
+    imports::{Context, connection::Connection, context::SpawnRequest},
     quota::Permit,
 };
 

@@ -27,7 +27,7 @@ use crate::{
     imports::{
         Context,
         accept::accept,
-        tcp::Connection,
+        connection::Connection,
         view::{Fibers, Live, LiveCount},
     },
     quota::Permit,

@@ -1,0 +1,138 @@
+//! A connection in a guest's hands, and on its way to another coroutine's.
+
+use std::{io, net::Shutdown, os::fd::OwnedFd, sync::Arc};
+
+use conet_rt::net::TcpStream;
+
+use super::{error::code, view::Fate};
+use crate::{bindings::net::types::ErrorCode, pool::Pooled, quota::Permit};
+
+/// The host's side of a `connection`.
+pub struct Connection {
+    socket: Socket,
+    fate: Arc<Fate>,
+    /// The guest has shut down sending.
+    send_ended: bool,
+}
+
+/// A connection's socket, and what goes back where it came from when it ends.
+enum Socket {
+    /// Accepted or connected; the permit is of its kind.
+    Own(TcpStream, Permit),
+    /// Lent by a pool: returns to it.
+    Pooled(Pooled),
+    /// The guest has closed it.
+    Closed,
+}
+
+/// A connection on its way to a coroutine elsewhere, bound to no worker.
+pub struct Parcel(OwnedFd, Permit);
+
+impl Connection {
+    /// A connection the host has accepted or opened for the instance behind `fate`.
+    pub fn new(stream: TcpStream, permit: Permit, fate: Arc<Fate>) -> Self {
+        Self::of(Socket::Own(stream, permit), fate)
+    }
+
+    /// A connection lent by a pool.
+    pub fn pooled(pooled: Pooled, fate: Arc<Fate>) -> Self {
+        Self::of(Socket::Pooled(pooled), fate)
+    }
+
+    fn of(socket: Socket, fate: Arc<Fate>) -> Self {
+        Self { socket, fate, send_ended: false }
+    }
+
+    /// Takes it off this worker. One from a pool, whose place stays here, is `unsupported` and discarded: the guest has
+    /// not let go of it.
+    pub fn pack(mut self) -> Result<Parcel, ErrorCode> {
+        match std::mem::replace(&mut self.socket, Socket::Closed) {
+            Socket::Own(stream, permit) => Ok(Parcel(stream.into_fd().map_err(|e| code(&e))?, permit)),
+            Socket::Pooled(pooled) => {
+                pooled.discard();
+                Err(ErrorCode::Unsupported)
+            }
+            Socket::Closed => Err(ErrorCode::Closed),
+        }
+    }
+
+    pub(super) fn stream(&self) -> Result<&TcpStream, ErrorCode> {
+        match &self.socket {
+            Socket::Own(stream, _) => Ok(stream),
+            Socket::Pooled(pooled) => Ok(pooled.stream()),
+            Socket::Closed => Err(ErrorCode::Closed),
+        }
+    }
+
+    pub(super) fn close(&mut self) {
+        match std::mem::replace(&mut self.socket, Socket::Closed) {
+            Socket::Own(stream, _permit) => stream.close(),
+            Socket::Pooled(pooled) => pooled.discard(),
+            Socket::Closed => {}
+        }
+    }
+
+    /// Nobody else may have it from a pool: an answer may still be on its way, or half of it is closed.
+    pub(super) fn spoil(&mut self) {
+        if let Socket::Pooled(pooled) = &mut self.socket {
+            pooled.spoil();
+        }
+    }
+
+    /// A recv or send on it has failed or timed out; gives what that is to the guest.
+    pub(super) fn failed(&mut self, code: ErrorCode) -> ErrorCode {
+        match code {
+            // It has not begun.
+            ErrorCode::Busy | ErrorCode::InvalidArgument => return code,
+            _ => self.spoil(),
+        }
+        match self.socket {
+            // Of a broken pipe the system does not say which side broke it.
+            Socket::Own(..) | Socket::Pooled(_) if code == ErrorCode::Closed && !self.send_ended => {
+                ErrorCode::ConnectionReset
+            }
+            _ => code,
+        }
+    }
+
+    pub(super) fn shutdown(&mut self, how: Shutdown) -> Result<(), ErrorCode> {
+        self.stream()?.shutdown(how).map_err(|e| code(&e))?;
+        self.send_ended |= how != Shutdown::Read;
+        Ok(())
+    }
+
+    pub(super) fn set_nodelay(&mut self, enabled: bool) -> Result<(), ErrorCode> {
+        self.stream()?.set_nodelay(enabled).map_err(|e| code(&e))?;
+        if let Socket::Pooled(pooled) = &mut self.socket {
+            pooled.set_delayed(!enabled);
+        }
+        Ok(())
+    }
+
+    /// The guest is through with it: one from a pool goes back there, if it is still good.
+    pub(super) fn let_go(mut self) {
+        self.socket = Socket::Closed;
+    }
+}
+
+impl Drop for Connection {
+    /// Its instance has ended, with the connection in the guest's hands.
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.socket, Socket::Closed) {
+            // Cut off means reset: the peer can tell a cut-off answer from a finished one.
+            Socket::Own(stream, _permit) if self.fate.cut_off() => stream.reset(),
+            Socket::Own(stream, _permit) => stream.close(),
+            Socket::Pooled(pooled) if self.fate.cut_off() => pooled.reset(),
+            // Nobody knows what has been asked on it.
+            Socket::Pooled(pooled) => pooled.discard(),
+            Socket::Closed => {}
+        }
+    }
+}
+
+impl Parcel {
+    /// Registers it with the current worker, for the instance behind `fate`.
+    pub fn unpack(self, fate: Arc<Fate>) -> io::Result<Connection> {
+        Ok(Connection::new(TcpStream::from_fd(self.0)?, self.1, fate))
+    }
+}
