@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use socket2::{Domain, Socket, Type};
 
 /// A server that runs as long as the test process.
@@ -41,6 +42,15 @@ impl Upstream {
                     return;
                 }
             }
+        })
+    }
+
+    /// Receives nothing, as long as the other side stays.
+    pub fn deaf() -> Self {
+        Self::serve(|stream| {
+            // Only the end of the connection wakes it.
+            let mut ends = [PollFd::new(&stream, PollFlags::HUP)];
+            let _ = poll(&mut ends, None);
         })
     }
 

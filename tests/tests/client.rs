@@ -139,6 +139,37 @@ fn connection_that_was_shut_down_is_not_handed_on() {
     assert_eq!(upstream.accepted(), 2);
 }
 
+/// Its answer may come later, and the next borrower would take it for its own.
+#[test]
+fn connection_on_which_a_recv_timed_out_is_not_handed_on() {
+    let upstream = Upstream::echo();
+    let exit = pool_spoilt(&upstream, "recv");
+    assert!(exit.stdout_text().contains("opened=2 reused=0 discarded=1"), "{exit:?}");
+    assert_eq!(upstream.accepted(), 2);
+}
+
+/// Some of what it was to send has gone out, and who knows how much.
+#[test]
+fn connection_on_which_a_send_timed_out_is_not_handed_on() {
+    let upstream = Upstream::deaf();
+    let exit = pool_spoilt(&upstream, "send");
+    let text = exit.stdout_text();
+    assert!(text.contains("send: Some(TimedOut)") && text.contains("idle=0 discarded=1"), "{exit:?}");
+}
+
+/// The guest has closed nothing, whatever the system calls it.
+#[test]
+fn send_to_a_peer_that_has_reset_is_a_reset() {
+    let host = Launch::handler("send_on").option("--allow-connect", "127.0.0.1:*").start();
+    let mut stream = host.connect();
+    stream.read_exact(&mut [0; 64]).expect("it sends");
+    peer::reset(stream);
+    host.wait_stdout_line("failed: Some(ConnectionReset)");
+    host.wait_stdout_line("again: Some(ConnectionReset)");
+    host.wait_stdout_line("shut down: Some(Closed)");
+    host.stop();
+}
+
 /// The guest has not let go of it: nobody knows what was asked on it.
 #[test]
 fn pooled_connection_that_spawn_refuses_is_not_handed_on() {

@@ -132,7 +132,7 @@ impl Context {
             freeze_told: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             spawner: OnceLock::new(),
-            announce: |_| {},
+            messages: Messages::start(std::io::sink()).expect("a thread starts"),
             limits,
         })
     }

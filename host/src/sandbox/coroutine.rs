@@ -9,7 +9,7 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use conet_rt::net::TcpStream;
+use conet_rt::{budget, net::TcpStream};
 use wasmtime::{
     Store,
     component::{ComponentExportIndex, ComponentNamedList, Instance, Lift, Lower, Resource},
@@ -17,7 +17,7 @@ use wasmtime::{
 
 use super::{
     component::Loaded,
-    slice,
+    slice::{self, Yield},
     store::{Occupancy, State, store},
     trap::Ended,
 };
@@ -102,12 +102,14 @@ impl Sandbox {
         body: impl AsyncFnOnce(&mut Store<State>, Instance) -> wasmtime::Result<Result<(), ()>>,
     ) -> Ended {
         let fate = store.data().view.fate.clone();
-        let called = Turns(Box::pin(async {
+        let last_yield = store.data().slice.last_yield.clone();
+        let call = Box::pin(async {
             self.context.metrics.instances.increment();
             let instance = self.loaded.pre.instantiate_async(&mut store).await?;
             body(&mut store, instance).await
-        }));
-        let ended = match called.await {
+        });
+        let turns = Turns { call, last_yield, made_room: false };
+        let ended = match turns.await {
             Ok(called) => Ended::new(called),
             Err(panic) => Ended::panicked(&self.context, &*panic),
         };
@@ -134,15 +136,25 @@ where
 }
 
 /// Polls a guest's call: each poll is a turn of its own, and a panic comes back as an error.
-struct Turns<F>(Pin<Box<F>>);
+struct Turns<F> {
+    call: Pin<Box<F>>,
+    last_yield: Arc<Yield>,
+    /// The last turn ended because it had its share of operations.
+    made_room: bool,
+}
 
 impl<F: Future> Future for Turns<F> {
     type Output = Result<F::Output, Box<dyn Any + Send>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         slice::begin_turn();
+        if self.made_room {
+            self.last_yield.returned();
+        }
         // After a panic the future is only dropped, and with it the store, which nobody else sees.
-        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+        let polled = catch_unwind(AssertUnwindSafe(|| self.call.as_mut().poll(cx)));
+        self.made_room = budget::is_exhausted();
+        match polled {
             Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),
         }

@@ -35,7 +35,7 @@ pub struct Slice {
     pub(super) last_yield: Arc<Yield>,
 }
 
-/// A yield at a slice's end: under way, or when it returned.
+/// A yield, at a slice's end or of a turn's operations: under way, or when it returned.
 #[derive(Debug, Default)]
 pub(super) struct Yield {
     under_way: AtomicBool,
@@ -54,9 +54,14 @@ impl Yield {
     async fn run(self: Arc<Self>) {
         self.under_way.store(true, Relaxed);
         conet_rt::time::yield_now().await;
+        self.returned();
+        self.under_way.store(false, Relaxed);
+    }
+
+    /// The store goes on in this turn, having made room for others without waiting for anything.
+    pub(super) fn returned(&self) {
         self.turn.store(TURN.get(), Relaxed);
         self.cpu_nanos.store(thread_cpu_time().as_nanos() as u64, Relaxed);
-        self.under_way.store(false, Relaxed);
     }
 }
 
@@ -166,8 +171,7 @@ mod tests {
         let used = deadline(&mut slice);
         compute();
         begin_turn();
-        slice.last_yield.turn.store(TURN.get(), Relaxed);
-        slice.last_yield.cpu_nanos.store(thread_cpu_time().as_nanos() as u64, Relaxed);
+        slice.last_yield.returned();
         assert!(deadline(&mut slice) < used + CPU, "others' is not");
         compute();
         assert!(deadline(&mut slice) >= used + CPU, "its own is");

@@ -84,6 +84,11 @@ impl TcpStream {
         self.0.call(|fd| sockopt::set_tcp_nodelay(fd, enabled))
     }
 
+    /// Whether TCP_NODELAY is on.
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.0.call(|fd| sockopt::tcp_nodelay(fd))
+    }
+
     /// Ends the connection now: operations in flight end with `closed`.
     pub fn close(&self) {
         self.0.reactor(|reactor, key| reactor.close(key));

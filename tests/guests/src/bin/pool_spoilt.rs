@@ -2,6 +2,7 @@
 
 use std::io::{Error, ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use conet::net::TcpStream;
 use conet::pool::{Options, Pool};
@@ -14,11 +15,33 @@ fn main() -> std::io::Result<()> {
     };
     let options = Options { max_open: 1, max_idle: 1, ..Options::default() };
     let pool = Pool::open_with(target.as_str(), options)?;
-    let conn = pool.get()?;
+    let mut conn = pool.get()?;
     match how.as_str() {
         "shutdown" => {
             conn.shutdown(Shutdown::Write)?;
             drop(conn);
+        }
+        "recv" => {
+            // The answer is one byte short of what it waits for.
+            conn.write_all(b"once")?;
+            conn.read_exact(&mut [0; 4])?;
+            conn.set_read_timeout(Some(Duration::from_millis(20)))?;
+            let late = conn.read(&mut [0]).expect_err("nobody answers");
+            assert_eq!(late.kind(), ErrorKind::TimedOut);
+            drop(conn);
+        }
+        "send" => {
+            conn.set_write_timeout(Some(Duration::from_millis(20)))?;
+            let refused = loop {
+                if let Err(error) = conn.write(&[0; 65_536]) {
+                    break error;
+                }
+            };
+            println!("send: {:?}", conet::ErrorCode::of(&refused));
+            drop(conn);
+            let stats = pool.stats();
+            println!("idle={} discarded={}", stats.idle, stats.discarded);
+            return Ok(());
         }
         "spawn" => {
             let refused = conet::spawn(|_: TcpStream| {}, conn).expect_err("it belongs to a pool");
