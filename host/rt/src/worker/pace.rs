@@ -25,4 +25,4 @@ impl Pace {
 
 /// A look costs more than a short task.
 const TASKS_BETWEEN_LOOKS: usize = 64;
-const TIME_BETWEEN_LOOKS: Duration = Duration::from_micros(200);
+const TIME_BETWEEN_LOOKS: Duration = Duration::from_millis(1);
