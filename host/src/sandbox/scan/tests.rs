@@ -129,9 +129,9 @@ fn export_names_are_shown_escaped_and_cut() {
     component.section(&ModuleSection(&Module::new()));
     let mut exports = ComponentExportSection::new();
     exports.export("dig\x1b[2J\nerror: all is well", ComponentExportKind::Module, 0, None);
-    exports.export(&"x".repeat(90_000), ComponentExportKind::Module, 0, None);
+    exports.export("x".repeat(90_000), ComponentExportKind::Module, 0, None);
     for index in 0..10_000 {
-        exports.export(&format!("export-{index}"), ComponentExportKind::Module, 0, None);
+        exports.export(format!("export-{index}"), ComponentExportKind::Module, 0, None);
     }
     component.section(&exports);
     let error = scan(&component.finish(), 256).expect_err("it has no entry").to_string();
