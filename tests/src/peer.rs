@@ -90,6 +90,19 @@ pub fn expect_reset(stream: &mut TcpStream) {
     }
 }
 
+/// Checks that the server resets whoever connects; that may come before the connection is there to be used.
+#[track_caller]
+pub fn expect_reset_of_new(addr: SocketAddr) {
+    match TcpStream::connect_timeout(&addr, PATIENCE) {
+        Ok(mut stream) => {
+            stream.set_read_timeout(Some(PATIENCE)).expect("the limit is not zero");
+            expect_reset(&mut stream);
+        }
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("{addr}: {error}"),
+    }
+}
+
 /// Waits until the peer has ended the connection, in whatever way.
 #[track_caller]
 pub fn expect_gone(stream: &mut TcpStream) {

@@ -78,7 +78,7 @@ fn handler_that_traps_before_it_is_called_resets_its_connection() {
     let handler = Launch::component(text_component("handler_start_trap"));
     let host = handler.option("--listen", "127.0.0.1:0").start();
     for _ in 0..3 {
-        peer::expect_reset(&mut host.connect());
+        peer::expect_reset_of_new(host.addr());
     }
     host.stop();
 }
@@ -313,7 +313,7 @@ fn panic_in_a_spawned_coroutine_leaves_its_parent() {
 fn spawned_instance_that_does_not_fit_resets_its_connection() {
     let host = Launch::guest("spawn_large").start();
     for _ in 0..3 {
-        peer::expect_reset(&mut host.connect());
+        peer::expect_reset_of_new(host.addr());
     }
     host.stop();
 }
