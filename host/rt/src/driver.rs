@@ -119,6 +119,14 @@ impl Driver {
         }
     }
 
+    /// Sends all of it: done at once, or in flight as an operation that comes to `Sent`. No write may be in flight.
+    pub(crate) fn send_all(&mut self, socket: SocketKey, data: &[u8]) -> Poll<io::Result<()>> {
+        match self {
+            Driver::Epoll(driver) => driver.send_all(socket, data),
+            Driver::Test(driver) => driver.send_all(socket, data),
+        }
+    }
+
     /// The completion of an operation in flight; worth asking after `wait` announced it.
     pub(crate) fn take(&mut self, key: OpKey) -> Poll<io::Result<Outcome>> {
         match self {

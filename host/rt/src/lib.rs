@@ -48,10 +48,11 @@ mod key;
 mod mailbox;
 mod prefetch;
 mod remote;
+mod room;
 mod sync;
 
 pub use buf::{BUF_BYTES, Buf};
 pub use driver::DriverKind;
 pub use executor::{JoinError, Task};
 pub use remote::{Stopped, WorkerId};
-pub use worker::{Handle, Hooks, Worker, WorkerConfig, block_on, spawn};
+pub use worker::{Handle, Hooks, Worker, WorkerConfig, block_on, flush, spawn};

@@ -98,6 +98,12 @@ where
         .expect("spawn is called on a worker's thread")
 }
 
+/// Gives the system what tasks of this thread's worker have sent and it still holds. A task that goes on for long without
+/// waiting calls this now and then.
+pub fn flush() {
+    local::with(|local| local.reactor(|reactor| reactor.flush()));
+}
+
 /// Runs a worker on this thread until the future is done, and drops all its other tasks.
 ///
 /// It fails if the worker cannot be made, or if this thread is one already, or if the worker is stopped before the

@@ -1,8 +1,8 @@
 //! A connection in a guest's hands, and on its way to another coroutine's.
 
-use std::{io, net::Shutdown, os::fd::OwnedFd, sync::Arc};
+use std::{io, net::Shutdown, sync::Arc};
 
-use conet_rt::net::TcpStream;
+use conet_rt::net::{Detached, TcpStream};
 
 use super::{error::code, view::Fate};
 use crate::{bindings::net::types::ErrorCode, pool::Pooled, quota::Permit};
@@ -26,7 +26,7 @@ enum Socket {
 }
 
 /// A connection on its way to a coroutine elsewhere, bound to no worker.
-pub struct Parcel(OwnedFd, Permit);
+pub struct Parcel(Detached, Permit);
 
 impl Connection {
     /// A connection the host has accepted or opened for the instance behind `fate`.
@@ -47,7 +47,7 @@ impl Connection {
     /// not let go of it.
     pub fn pack(mut self) -> Result<Parcel, ErrorCode> {
         match std::mem::replace(&mut self.socket, Socket::Closed) {
-            Socket::Own(stream, permit) => Ok(Parcel(stream.into_fd().map_err(|e| code(&e))?, permit)),
+            Socket::Own(stream, permit) => Ok(Parcel(stream.detach().map_err(|e| code(&e))?, permit)),
             Socket::Pooled(pooled) => {
                 pooled.discard();
                 Err(ErrorCode::Unsupported)
@@ -133,6 +133,6 @@ impl Drop for Connection {
 impl Parcel {
     /// Registers it with the current worker, for the instance behind `fate`.
     pub fn unpack(self, fate: Arc<Fate>) -> io::Result<Connection> {
-        Ok(Connection::new(TcpStream::from_fd(self.0)?, self.1, fate))
+        Ok(Connection::new(TcpStream::attach(self.0)?, self.1, fate))
     }
 }

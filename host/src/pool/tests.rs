@@ -91,6 +91,7 @@ fn a_returned_connection_is_used_again() {
         let second = get(&pool, &server).await;
         assert_eq!(second.stream().local_addr().unwrap(), name);
         assert_eq!(second.stream().send(b"x".to_vec()).await.unwrap(), 1);
+        conet_rt::flush();
         let mut byte = [0];
         peer.read_exact(&mut byte).unwrap();
         assert_eq!(byte, *b"x");

@@ -75,6 +75,8 @@ pub(super) fn begin_turn() {
 /// Deadlines are absolute in wasmtime, so a coroutine that was suspended finds its deadline passed although it has
 /// only just begun to run: the first call in its turn renews the slice, the next one ends it.
 pub(super) fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
+    // What it has sent does not wait for the end of its computation.
+    conet_rt::flush();
     let State { view, slice, .. } = store.data_mut();
     let limits = &view.context.limits;
     let metrics = &view.context.metrics;

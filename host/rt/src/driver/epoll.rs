@@ -5,6 +5,7 @@
 //! system call for every message. It does not hold once the peer has closed, or sent urgent data (a read stops
 //! short at its mark), so those are remembered too.
 
+mod inbox;
 mod socket;
 mod waiting;
 
@@ -21,6 +22,7 @@ use rustix::io::Errno;
 use super::{Cancel, Kind, Op, Outcome};
 use crate::key::{Direction, OpKey, SocketKey};
 use crate::remote::Remote;
+use inbox::Inbox;
 use socket::Socket;
 
 /// Epoll and the sockets registered with it.
@@ -31,6 +33,7 @@ pub(crate) struct Epoll {
     sockets: Vec<Option<Socket>>,
     /// What the last wait brought.
     events: Vec<epoll::Event>,
+    inbox: Inbox,
     /// Operations to announce without waiting.
     due: Vec<OpKey>,
     /// Listeners that may hold a connection which no task here is waiting for.
@@ -44,7 +47,8 @@ impl Epoll {
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &remote.wakeup, epoll::EventData::new_u64(WAKEUP), flags)?;
         let events = Vec::with_capacity(EVENTS_MAX);
-        Ok(Epoll { epoll, remote, sockets: Vec::new(), events, due: Vec::new(), owing: Vec::new() })
+        let (sockets, due, owing) = Default::default();
+        Ok(Epoll { epoll, remote, sockets, events, inbox: Inbox::new(), due, owing })
     }
 
     pub(crate) fn register(&mut self, key: SocketKey, fd: OwnedFd, kind: Kind) {
@@ -85,7 +89,7 @@ impl Epoll {
     pub(crate) fn take(&mut self, key: OpKey) -> Poll<io::Result<Outcome>> {
         let socket = self.sockets[key.socket.index as usize].as_mut().expect("the reactor knows its sockets");
         debug_assert!(socket.key == key.socket);
-        let polled = socket.attempt(key.direction);
+        let polled = socket.attempt(key.direction, &mut self.inbox);
         if polled.is_pending() {
             if socket.registered || socket.may_try(key.direction) {
                 return Poll::Pending;
@@ -105,12 +109,27 @@ impl Epoll {
     }
 
     pub(crate) fn cancel(&mut self, key: OpKey) -> Cancel {
-        let Some(socket) = self.socket_mut(key.socket) else { return Cancel::Gone };
-        socket.stop(key.direction);
+        let socket = self.sockets[key.socket.index as usize].as_mut().expect("the reactor knows its sockets");
+        debug_assert!(socket.key == key.socket);
+        let result = socket.stop(key.direction, &mut self.inbox);
         if socket.kind == Kind::Listener && socket.may_try(Direction::Read) {
             self.owe(key.socket);
         }
-        Cancel::Gone
+        result.map_or(Cancel::Gone, Cancel::Done)
+    }
+
+    pub(crate) fn send_all(&mut self, key: SocketKey, data: &[u8]) -> Poll<io::Result<()>> {
+        let socket = self.sockets[key.index as usize].as_mut().expect("the reactor knows its sockets");
+        debug_assert!(socket.key == key);
+        let sent = socket.send_all(data);
+        if sent.is_pending()
+            && !socket.registered
+            && let Err(error) = self.enter(key)
+        {
+            self.cancel(OpKey { socket: key, direction: Direction::Write });
+            return Poll::Ready(Err(error));
+        }
+        sent
     }
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, announced: &mut Vec<OpKey>) {
@@ -153,10 +172,12 @@ impl Epoll {
         }
         let key = SocketKey::from_bits(data.u64());
         // A socket closed after its event was fetched is not the one that has its place now.
-        let Some(socket) = self.socket_mut(key) else { return };
+        let Some(socket) = self.sockets.get_mut(key.index as usize) else { return };
+        let Some(socket) = socket.as_mut().filter(|socket| socket.key == key) else { return };
         socket.note(event.flags);
+        socket.receive_early(&mut self.inbox);
         for direction in [Direction::Read, Direction::Write] {
-            if socket.is_waiting(direction) && socket.may_try(direction) {
+            if socket.is_due(direction) {
                 announced.push(OpKey { socket: key, direction });
             }
         }
@@ -242,8 +263,9 @@ fn may_accept(fd: &OwnedFd) -> bool {
 /// The token of the worker's wakeup: the key of no socket, as no table has that many places.
 const WAKEUP: u64 = u64::MAX;
 
-/// Events taken in one wait.
-const EVENTS_MAX: usize = 1024;
+/// Events taken in one wait. What is received for them, and what their tasks use, is to stay in the caches until they
+/// have run.
+const EVENTS_MAX: usize = 64;
 
 /// The longest wait; waking once a day is free.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

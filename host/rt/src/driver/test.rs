@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::{Cancel, Op, Outcome, epoll::Epoll};
-use crate::key::{OpKey, SocketKey};
+use crate::key::{Direction, OpKey, SocketKey};
 
 /// Holds back what epoll completes.
 pub(crate) struct Test {
@@ -55,6 +55,20 @@ impl Test {
         let (state, turns) = match self.inner.submit(key, op) {
             Poll::Ready(result) if self.one_in(4) => return Poll::Ready(result),
             Poll::Ready(result) => (State::Done(result), Some(self.delay())),
+            Poll::Pending => (State::Running, None),
+        };
+        self.held.push(Held { key, state, turns });
+        Poll::Pending
+    }
+
+    pub(crate) fn send_all(&mut self, socket: SocketKey, data: &[u8]) -> Poll<io::Result<()>> {
+        let key = OpKey { socket, direction: Direction::Write };
+        assert!(self.find(key).is_none(), "two operations in one direction");
+        let (state, turns) = match self.inner.send_all(socket, data) {
+            Poll::Ready(result) if self.one_in(4) => return Poll::Ready(result),
+            Poll::Ready(result) => {
+                (State::Done(result.map(|()| Outcome::Sent(data.len()))), Some(self.delay()))
+            }
             Poll::Pending => (State::Running, None),
         };
         self.held.push(Held { key, state, turns });
@@ -142,8 +156,10 @@ impl Test {
         {
             return result;
         }
-        self.inner.cancel(key);
-        Ok(Outcome::Cancelled)
+        match self.inner.cancel(key) {
+            Cancel::Done(result) => result,
+            _ => Ok(Outcome::Cancelled),
+        }
     }
 
     fn find(&self, key: OpKey) -> Option<usize> {

@@ -11,6 +11,7 @@ use super::op::{Accept, Operation};
 use super::owned::Owned;
 use crate::driver::{Kind, Op};
 use crate::key::Direction;
+use crate::reactor::Detached;
 
 /// A TCP listener. Dropping it stops listening, once all duplicates of its socket are gone.
 ///
@@ -76,7 +77,7 @@ impl TcpListener {
     fn new(fd: OwnedFd) -> io::Result<TcpListener> {
         // Accepted sockets inherit it, which saves a call for each.
         sockopt::set_tcp_nodelay(&fd, true)?;
-        Ok(TcpListener(Owned::new(fd, Kind::Listener)?))
+        Ok(TcpListener(Owned::new(Detached::new(fd), Kind::Listener)?))
     }
 }
 

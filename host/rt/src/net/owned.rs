@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::net::SocketAddrAny;
 
 use crate::driver::Kind;
 use crate::key::SocketKey;
-use crate::reactor::Reactor;
+use crate::reactor::{Detached, Reactor};
 use crate::remote::{Message, Remote, WorkerId};
 use crate::worker::local;
 
@@ -21,9 +21,9 @@ pub(super) struct Owned {
 
 impl Owned {
     /// Gives a non-blocking socket to this thread's worker.
-    pub(super) fn new(fd: OwnedFd, kind: Kind) -> io::Result<Owned> {
+    pub(super) fn new(socket: Detached, kind: Kind) -> io::Result<Owned> {
         local::with(|local| {
-            let key = local.reactor(|reactor| reactor.register(fd, kind));
+            let key = local.reactor(|reactor| reactor.register(socket, kind));
             Owned { worker: local.remote.id, key }
         })
         .ok_or_else(|| io::Error::other("sockets are made on a worker's thread"))

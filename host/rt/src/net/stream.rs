@@ -4,13 +4,19 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use rustix::net::{self, SendFlags, sockopt};
+use rustix::net::{self, sockopt};
 
 use super::op::{Connect, Operation, Recv, Send};
 use super::owned::{Owned, address};
 use crate::buf::BUF_BYTES;
 use crate::driver::{Kind, Op};
+use crate::error::busy;
 use crate::key::Direction;
+use crate::reactor;
+
+/// A connection bound to no worker, with what was received on it and not yet asked for. Dropping it closes it.
+#[derive(Debug)]
+pub struct Detached(reactor::Detached);
 
 /// A TCP connection. Dropping it closes it.
 ///
@@ -28,16 +34,26 @@ impl TcpStream {
     /// Takes a connected socket over to this thread's worker.
     pub fn from_fd(fd: OwnedFd) -> io::Result<TcpStream> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        TcpStream::new(fd)
+        TcpStream::attach(Detached(reactor::Detached::new(fd)))
     }
 
-    /// Gives the socket back, to be taken over by another worker.
-    ///
-    /// With an operation in flight, or received bytes that a cancelled one has left, this is `busy` and the
-    /// connection is closed.
-    pub fn into_fd(self) -> io::Result<OwnedFd> {
+    /// Takes the connection off its worker, for another. With an operation in flight this is `busy`, and the connection
+    /// is closed.
+    pub fn detach(self) -> io::Result<Detached> {
         // Dropping `self` then closes nothing: the reactor does not know it any more.
-        self.0.reactor(|reactor, key| reactor.deregister(key))
+        self.0.reactor(|reactor, key| reactor.deregister(key)).map(Detached)
+    }
+
+    /// Takes a connection over to this thread's worker.
+    pub fn attach(detached: Detached) -> io::Result<TcpStream> {
+        Ok(TcpStream(Owned::new(detached.0, Kind::Stream)?))
+    }
+
+    /// Gives the socket back. With an operation in flight, or received bytes that a cancelled one has left, this is
+    /// `busy` and the connection is closed.
+    pub fn into_fd(self) -> io::Result<OwnedFd> {
+        let Detached(socket) = self.detach()?;
+        if socket.is_plain() { Ok(socket.fd) } else { Err(busy()) }
     }
 
     /// Waits for bytes, and gives up to `max` of them and at most 64 KiB; none at the end of the stream.
@@ -46,6 +62,10 @@ impl TcpStream {
     }
 
     /// Sends a first part of `data`, and tells how many bytes were taken; waits until at least one is.
+    ///
+    /// Up to 4 KiB leave when the worker next looks at its sockets, which is before it sleeps, after 64 tasks and after
+    /// a millisecond of them, and whenever it is told to [`flush`](crate::flush): what becomes of them, the next
+    /// operation tells.
     pub fn send(&self, data: Vec<u8>) -> Send {
         Send(Operation::new(&self.0, Direction::Write, Op::Send(data)))
     }
@@ -53,10 +73,7 @@ impl TcpStream {
     /// As [`send`](TcpStream::send), without waiting and without giving the bytes away: `WouldBlock` if none can be
     /// taken now.
     pub fn try_send(&self, data: &[u8]) -> io::Result<usize> {
-        if self.0.reactor(|reactor, key| reactor.is_sending(key)) {
-            return Err(crate::error::busy());
-        }
-        self.0.call(|fd| net::send(fd, data, SendFlags::NOSIGNAL))
+        self.0.reactor(|reactor, key| reactor.try_send(key, data))
     }
 
     /// Ends one direction or both. The peer sees the end of what was sent once all of it has arrived.
@@ -66,7 +83,7 @@ impl TcpStream {
             Shutdown::Write => net::Shutdown::Write,
             Shutdown::Both => net::Shutdown::Both,
         };
-        self.0.call(|fd| net::shutdown(fd, how))
+        self.0.reactor(|reactor, key| reactor.shutdown(key, how))
     }
 
     /// The other side's address.
@@ -104,9 +121,9 @@ impl TcpStream {
         self.0.reactor(|reactor, key| reactor.is_idle(key))
     }
 
-    /// Takes over a connected, non-blocking socket.
+    /// Takes over a non-blocking socket on which nothing has been sent.
     pub(super) fn new(fd: OwnedFd) -> io::Result<TcpStream> {
-        Ok(TcpStream(Owned::new(fd, Kind::Stream)?))
+        TcpStream::attach(Detached(reactor::Detached::fresh(fd)))
     }
 
     pub(super) fn owned(&self) -> &Owned {

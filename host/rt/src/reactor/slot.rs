@@ -25,6 +25,8 @@ pub(super) enum Flight {
     Owned,
     /// A cancelled operation, until its completion is announced.
     Orphan,
+    /// The rest of what was in the outbox, until it has left.
+    Rest,
 }
 
 impl Slot {

@@ -213,6 +213,41 @@ fn a_stream_moves_to_another_worker() {
 }
 
 #[test]
+fn what_was_received_moves_along() {
+    under_every_driver(|| async {
+        for _ in 0..50 {
+            let (near, far) = pair().await;
+            let mut recv = near.recv(10);
+            assert!(poll_once(&mut recv).await.is_pending());
+            send_all(&far, b"early").await.unwrap();
+            // It is given up while the bytes come, or after.
+            time::sleep(Duration::from_millis(1)).await;
+            drop(recv);
+            let detached = match near.detach() {
+                Ok(detached) => detached,
+                // The test driver has not ended it yet.
+                Err(error) => {
+                    assert!(error::is_busy(&error));
+                    continue;
+                }
+            };
+            let other = Worker::start(Default::default()).unwrap();
+            let (received, receiving) = std::sync::mpsc::channel();
+            let receive = move || async move {
+                let stream = TcpStream::attach(detached).unwrap();
+                received.send(stream.recv(10).await.unwrap().into_vec()).unwrap();
+            };
+            other.handle().spawn(receive).unwrap();
+            assert_eq!(receiving.recv().unwrap(), b"early");
+            other.stop();
+            other.join().unwrap();
+            return;
+        }
+        panic!("it was never ended in time");
+    });
+}
+
+#[test]
 fn a_stream_in_use_does_not_move() {
     under_every_driver(|| async {
         let (near, _far) = pair().await;
@@ -295,5 +330,97 @@ fn nothing_to_send_and_nothing_to_receive() {
         let (near, _far) = pair().await;
         assert_eq!(near.send(Vec::new()).await.unwrap(), 0);
         assert_eq!(near.recv(0).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn small_sends_leave_together() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        assert_eq!(near.send(b"one, ".to_vec()).await.unwrap(), 5);
+        assert_eq!(near.try_send(b"two").unwrap(), 3);
+        assert_eq!(&*far.recv(100).await.unwrap(), b"one, two");
+    });
+}
+
+#[test]
+fn small_and_large_sends_keep_their_order() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        let sent = bytes(300_000);
+        let expected = sent.clone();
+        let sending = spawn(async move {
+            let mut rest = &sent[..];
+            for len in [1, 4096, 4097, 100, 50_000, 3].iter().cycle() {
+                let (part, more) = rest.split_at(rest.len().min(*len));
+                send_all(&near, part).await.unwrap();
+                if more.is_empty() {
+                    return;
+                }
+                rest = more;
+            }
+        });
+        assert!(recv_all(&far).await.unwrap() == expected);
+        sending.await.unwrap();
+    });
+}
+
+/// The kernel's buffers hold what their sizes say, however small its pieces are.
+#[test]
+fn small_sends_that_nobody_receives_have_an_end() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        let mut sent = 0;
+        let end = loop {
+            match near.try_send(&[7; 1000]) {
+                Ok(taken) => sent += taken,
+                Err(error) if error.kind() == ErrorKind::WouldBlock && sent < 1_000_000 => {
+                    // Under the test driver they take some turns to leave.
+                    time::sleep(Duration::from_millis(1)).await;
+                }
+                Err(error) => break error,
+            }
+            assert!(sent < 100_000_000);
+        };
+        assert_eq!(end.kind(), ErrorKind::WouldBlock);
+        drop(near);
+        assert_eq!(recv_all(&far).await.unwrap().len(), sent);
+    });
+}
+
+#[test]
+fn a_reset_that_a_send_meets_is_told() {
+    under_every_driver(|| async {
+        for receives in [false, true] {
+            let (near, far) = pair().await;
+            far.reset();
+            assert_eq!(near.try_send(b"into the void").unwrap(), 13);
+            // It leaves, and under the test driver has its turns.
+            time::sleep(Duration::from_millis(1)).await;
+            let error = match receives {
+                true => near.recv(10).await.unwrap_err(),
+                false => near.send(vec![7]).await.unwrap_err(),
+            };
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        }
+    });
+}
+
+/// Its peer is a thread that this one waits for, without giving its worker a chance to look at the sockets.
+#[test]
+fn a_flush_sends_at_once() {
+    under_every_driver(|| async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let near = TcpStream::connect(address).await.unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        near.send(b"now".to_vec()).await.unwrap();
+        far.set_nonblocking(true).unwrap();
+        let mut first = [0; 3];
+        assert_eq!(far.read(&mut first).unwrap_err().kind(), ErrorKind::WouldBlock, "it waits to be sent");
+        far.set_nonblocking(false).unwrap();
+        conet_rt::flush();
+        far.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"now");
     });
 }

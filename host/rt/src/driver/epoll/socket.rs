@@ -9,6 +9,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags, SocketFlags, sockopt};
 
+use super::inbox::{CHUNK_BYTES_MAX, Chunk, Inbox};
 use crate::buf::Buf;
 use crate::driver::{Kind, Op, Outcome};
 use crate::key::{Direction, SocketKey};
@@ -28,6 +29,8 @@ pub(super) struct Socket {
     writable: bool,
     /// The peer has closed, or sent urgent data: a short read says nothing any more.
     unusual: bool,
+    /// The last message received was no small one.
+    bulky: bool,
     read: Option<Read>,
     write: Option<Write>,
 }
@@ -35,12 +38,16 @@ pub(super) struct Socket {
 enum Read {
     Accept,
     Recv(usize),
+    /// A recv that is complete, but for its task to take it.
+    Received(Result<Chunk, Errno>),
 }
 
 enum Write {
     /// The address, until the attempt has begun.
     Connect(Option<SocketAddr>),
     Send(Vec<u8>),
+    /// All of it is to be sent; so many bytes are.
+    SendAll(Vec<u8>, usize),
 }
 
 impl Socket {
@@ -54,6 +61,7 @@ impl Socket {
             readable: true,
             writable: true,
             unusual: false,
+            bulky: false,
             read: None,
             write: None,
         }
@@ -87,12 +95,31 @@ impl Socket {
         }
     }
 
-    /// Ends an operation that has done nothing yet.
-    pub(super) fn stop(&mut self, direction: Direction) {
+    /// Ends an operation; gives what it has come to all the same.
+    pub(super) fn stop(&mut self, direction: Direction, inbox: &mut Inbox) -> Option<io::Result<Outcome>> {
         match direction {
-            Direction::Read => self.read = None,
-            Direction::Write => self.write = None,
+            Direction::Read => match self.read.take()? {
+                Read::Received(result) => Some(received(result, inbox)),
+                Read::Accept | Read::Recv(_) => None,
+            },
+            Direction::Write => {
+                self.write = None;
+                None
+            }
         }
+    }
+
+    /// Sends all of it: now as much as goes, the rest as an operation in flight.
+    pub(super) fn send_all(&mut self, data: &[u8]) -> Poll<io::Result<()>> {
+        let sent = match again(|| net::send(&self.fd, data, SendFlags::NOSIGNAL)) {
+            Ok(sent) if sent == data.len() => return Poll::Ready(Ok(())),
+            Ok(sent) => sent,
+            Err(Errno::AGAIN) => 0,
+            Err(error) => return Poll::Ready(Err(error.into())),
+        };
+        self.writable = false;
+        self.write = Some(Write::SendAll(data[sent..].to_vec(), 0));
+        Poll::Pending
     }
 
     pub(super) fn is_waiting(&self, direction: Direction) -> bool {
@@ -113,24 +140,55 @@ impl Socket {
         }
     }
 
+    /// Whether the operation in flight may come to something now.
+    pub(super) fn is_due(&self, direction: Direction) -> bool {
+        match (direction, &self.read) {
+            (Direction::Read, Some(Read::Received(_))) => true,
+            _ => self.is_waiting(direction) && self.may_try(direction),
+        }
+    }
+
+    /// Receives a small message before its task asks, while the kernel's code is at hand.
+    pub(super) fn receive_early(&mut self, inbox: &mut Inbox) {
+        let Some(Read::Recv(max)) = self.read else { return };
+        if !self.readable || self.bulky {
+            return;
+        }
+        let Some(space) = inbox.space() else { return };
+        let wanted = max.min(space.len());
+        let received = again(|| net::recv(&self.fd, &mut space[..wanted], RecvFlags::empty()));
+        let received = received.map(|(len, _)| len);
+        if let Err(Errno::AGAIN) = received {
+            self.readable = false;
+            return;
+        }
+        self.read = Some(Read::Received(received.map(|len| {
+            self.note_received(len, wanted);
+            inbox.keep(len)
+        })));
+    }
+
     /// Whether this is an accept that should first let other work run.
     pub(super) fn accepted_enough(&self, op: &Op) -> bool {
         matches!(op, Op::Accept) && self.accepted >= ACCEPTS_MAX
     }
 
     /// Carries out the operation in flight, if it may succeed and does.
-    pub(super) fn attempt(&mut self, direction: Direction) -> Poll<io::Result<Outcome>> {
-        if !self.may_try(direction) {
+    pub(super) fn attempt(&mut self, direction: Direction, inbox: &mut Inbox) -> Poll<io::Result<Outcome>> {
+        if !self.is_due(direction) {
             return Poll::Pending;
         }
         let result = match direction {
             Direction::Read => match self.read {
                 Some(Read::Recv(max)) => self.recv(max),
                 Some(Read::Accept) => self.accept(),
-                None => return Poll::Pending,
+                Some(Read::Received(_)) | None => {
+                    return self.stop(direction, inbox).map_or(Poll::Pending, Poll::Ready);
+                }
             },
             Direction::Write => match &mut self.write {
                 Some(Write::Send(_)) => self.send(),
+                Some(Write::SendAll(..)) => self.go_on_sending(),
                 Some(Write::Connect(address)) => match address.take() {
                     Some(address) => self.begin_connect(address),
                     None => self.finish_connect(),
@@ -141,7 +199,7 @@ impl Socket {
         if let Err(Errno::AGAIN) = result {
             return Poll::Pending;
         }
-        self.stop(direction);
+        self.stop(direction, inbox);
         Poll::Ready(result.map_err(io::Error::from))
     }
 
@@ -150,9 +208,14 @@ impl Socket {
         let space = buf.spare(max);
         let len = again(|| net::recv(&self.fd, &mut *space, RecvFlags::empty())).map(|(len, _)| len);
         let len = len.inspect_err(|error| self.readable = *error != Errno::AGAIN)?;
-        // At the end of the stream every further read gives it again.
-        self.readable = len == max || len == 0 || self.unusual;
+        self.note_received(len, max);
         Ok(Outcome::Received(buf.filled(len)))
+    }
+
+    fn note_received(&mut self, len: usize, wanted: usize) {
+        // At the end of the stream every further read gives it again.
+        self.readable = len == wanted || len == 0 || self.unusual;
+        self.bulky = len >= CHUNK_BYTES_MAX;
     }
 
     fn send(&mut self) -> Result<Outcome, Errno> {
@@ -161,6 +224,15 @@ impl Socket {
         let taken = taken.inspect_err(|error| self.writable = *error != Errno::AGAIN)?;
         self.writable = taken == data.len();
         Ok(Outcome::Sent(taken))
+    }
+
+    fn go_on_sending(&mut self) -> Result<Outcome, Errno> {
+        let Some(Write::SendAll(data, sent)) = &mut self.write else { return Err(Errno::AGAIN) };
+        while *sent < data.len() {
+            let taken = again(|| net::send(&self.fd, &data[*sent..], SendFlags::NOSIGNAL));
+            *sent += taken.inspect_err(|error| self.writable = *error != Errno::AGAIN)?;
+        }
+        Ok(Outcome::Sent(*sent))
     }
 
     fn accept(&mut self) -> Result<Outcome, Errno> {
@@ -199,6 +271,11 @@ impl Socket {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What an early recv came to.
+fn received(result: Result<Chunk, Errno>, inbox: &mut Inbox) -> io::Result<Outcome> {
+    Ok(Outcome::Received(inbox.take(result?)))
 }
 
 /// Repeats what a signal has interrupted.

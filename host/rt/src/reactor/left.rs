@@ -1,0 +1,60 @@
+//! What operations of nobody's have left for a socket's next user.
+
+use std::io;
+
+use crate::driver::{Op, Outcome};
+use crate::key::Direction;
+
+/// Nothing, most often.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// What a cancelled read came to all the same: the next one gets it.
+    read: Option<Box<io::Result<Outcome>>>,
+    /// What became of bytes from the outbox.
+    error: Option<io::Error>,
+}
+
+impl Left {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.read.is_none() && self.error.is_none()
+    }
+
+    /// Keeps what a cancelled read came to. What a cancelled write came to is of no use to the next.
+    pub(super) fn keep(&mut self, direction: Direction, result: io::Result<Outcome>) {
+        if direction == Direction::Read && !matches!(result, Ok(Outcome::Cancelled)) {
+            self.read = Some(Box::new(result));
+        }
+    }
+
+    /// Bytes that were taken from a task cannot be sent.
+    pub(super) fn keep_error(&mut self, error: io::Error) {
+        self.error = Some(error);
+    }
+
+    pub(super) fn take_error(&mut self) -> Option<io::Error> {
+        self.error.take()
+    }
+
+    /// What this operation comes to without being submitted.
+    pub(super) fn take_for(&mut self, op: &Op) -> Option<io::Result<Outcome>> {
+        match (op, self.read.as_deref_mut()) {
+            (Op::Connect(_) | Op::Send(_), _) => self.take_error().map(Err),
+            (Op::Recv(max), Some(Ok(Outcome::Received(buf)))) if buf.len() > *max => {
+                Some(Ok(Outcome::Received(buf.split_to(*max))))
+            }
+            (Op::Recv(_) | Op::Accept, _) => self.read.take().map(|result| *result),
+        }
+    }
+
+    /// What the operation comes to. A reset that a send has met ends the stream for receivers too, who would take it
+    /// for the peer's end.
+    pub(super) fn amend(&mut self, result: io::Result<Outcome>) -> io::Result<Outcome> {
+        match result {
+            Ok(Outcome::Received(buf)) if buf.is_empty() => match self.take_error() {
+                Some(error) => Err(error),
+                None => Ok(Outcome::Received(buf)),
+            },
+            result => result,
+        }
+    }
+}

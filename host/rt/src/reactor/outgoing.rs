@@ -1,0 +1,124 @@
+//! What sockets send: small pieces by way of the outbox, large ones at once, all in order.
+//!
+//! A task is told that a small send is done when its bytes are in the outbox, as it would be told when they are in the
+//! kernel's buffer, and only if there is room for them. What becomes of them is kept: an error is told to the socket's
+//! next user, and what the kernel does not take all the same, short of memory, goes on as an operation of nobody's.
+
+use std::io;
+use std::task::Poll;
+
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
+
+use super::slot::Flight;
+use super::socket::open;
+use super::{NO_TICKET, Reactor};
+use crate::error;
+use crate::key::SocketKey;
+use crate::room::{OVERHEAD_BYTES, send_room};
+
+impl Reactor {
+    /// Sends a first part of `data`, and tells how many bytes were taken; `WouldBlock` if none are.
+    pub(crate) fn try_send(&mut self, key: SocketKey, data: &[u8]) -> io::Result<usize> {
+        if let Some(result) = self.take_small(key, data) {
+            return result;
+        }
+        let socket = open(&mut self.sockets, key).ok_or_else(error::closed)?;
+        if socket.write.flight != Flight::None {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        socket.room = 0;
+        Ok(send(self.driver.fd(key), data, SendFlags::NOSIGNAL)?)
+    }
+
+    /// Takes `data` if it is small and nothing is in its way. Otherwise, what was taken before is on its way now.
+    pub(super) fn take_small(&mut self, key: SocketKey, data: &[u8]) -> Option<io::Result<usize>> {
+        let Some(socket) = open(&mut self.sockets, key) else { return Some(Err(error::closed())) };
+        if socket.write.owner != NO_TICKET {
+            return Some(Err(error::busy()));
+        }
+        if let Some(error) = socket.left.take_error() {
+            return Some(Err(error));
+        }
+        if socket.ending {
+            return Some(Err(Errno::PIPE.into()));
+        }
+        let needed = data.len() + OVERHEAD_BYTES;
+        let small = data.len() <= SMALL_BYTES_MAX;
+        if small && socket.unsent && socket.room >= needed && self.outbox.append(key, data) {
+            socket.room -= needed;
+            return Some(Ok(data.len()));
+        }
+        if self.outbox.is_full(data.len()) {
+            self.flush();
+        } else {
+            self.flush_socket(key);
+        }
+        let socket = &mut self.sockets[key.index as usize];
+        if !small || socket.write.flight != Flight::None {
+            return None;
+        }
+        if socket.room < needed {
+            socket.room = send_room(self.driver.fd(key));
+        }
+        // What is left is to be waited for by the task, not here.
+        socket.room = socket.room.checked_sub(needed)?;
+        socket.unsent = true;
+        self.outbox.push(key, data);
+        Some(Ok(data.len()))
+    }
+
+    /// Gives the system all that is in the outbox.
+    pub(crate) fn flush(&mut self) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let batch = self.outbox.take();
+        for part in &batch.parts {
+            self.give(part.socket, &batch.bytes[part.bytes.clone()]);
+        }
+        self.outbox.recycle(batch);
+    }
+
+    /// As `flush`, for one socket. Tells whether a rest is still on its way.
+    pub(crate) fn flush_socket(&mut self, key: SocketKey) -> bool {
+        let Some(socket) = open(&mut self.sockets, key) else { return false };
+        if socket.unsent
+            && let Some(bytes) = self.outbox.remove(key)
+        {
+            self.give(key, &bytes);
+        }
+        self.sockets[key.index as usize].write.flight == Flight::Rest
+    }
+
+    fn give(&mut self, key: SocketKey, bytes: &[u8]) {
+        // One that was reset sends nothing more.
+        let Some(socket) = open(&mut self.sockets, key) else { return };
+        socket.unsent = false;
+        match self.driver.send_all(key, bytes) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => socket.left.keep_error(error),
+            Poll::Pending => socket.write.flight = Flight::Rest,
+        }
+    }
+
+    /// Ends one direction or both, sending once all that was taken has left.
+    pub(crate) fn shutdown(&mut self, key: SocketKey, how: Shutdown) -> io::Result<()> {
+        let resting = self.flush_socket(key);
+        let socket = open(&mut self.sockets, key).ok_or_else(error::closed)?;
+        let mut now = Some(how);
+        if how != Shutdown::Read {
+            socket.ending = true;
+            if resting {
+                now = (how == Shutdown::Both).then_some(Shutdown::Read);
+            }
+        }
+        if let Some(how) = now {
+            shutdown(self.driver.fd(key), how)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is sent by way of the outbox: more is not worth the copy.
+const SMALL_BYTES_MAX: usize = 4 << 10;
