@@ -94,7 +94,7 @@ impl Pool {
         let connected = time::timeout_at(deadline, connect()).await.map_err(|_| GetError::TimedOut)?;
         let (stream, permit) = connected.map_err(GetError::Connect)?;
         shared.opened.fetch_add(1, Ordering::Relaxed);
-        shared.start_sweeping();
+        Sweeping::start(shared);
         Ok(Pooled::new(shared, place, Connection { stream, permit, opened: Instant::now() }))
     }
 
@@ -145,21 +145,6 @@ impl Shared {
             // Nothing is older than the clock.
             None => self.line.oldest(),
         }
-    }
-
-    /// Has this worker close idle connections in time, until none is open. One task at a time does it for all workers;
-    /// should it end with its worker, the next connection opened starts another.
-    fn start_sweeping(self: &Arc<Shared>) {
-        if !self.line.start_sweeping() {
-            return;
-        }
-        let mut sweeping = Sweeping(Arc::downgrade(self));
-        conet_rt::spawn(async move {
-            while let Some(next) = sweeping.once() {
-                time::sleep_until(next).await;
-            }
-        })
-        .detach();
     }
 
     /// Closes the connection that is idle longest, if one is.

@@ -1,7 +1,7 @@
 //! The task that closes idle connections in time.
 
 use std::{
-    sync::Weak,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -10,11 +10,26 @@ use conet_rt::time;
 use super::Shared;
 
 /// The task that closes idle connections in time. It keeps no pool alive.
-pub(super) struct Sweeping(pub(super) Weak<Shared>);
+pub(super) struct Sweeping(Weak<Shared>);
 
 impl Sweeping {
+    /// Has this worker close idle connections in time, until none is open. One task at a time does it for all workers;
+    /// should it end with its worker, the next connection opened starts another.
+    pub(super) fn start(shared: &Arc<Shared>) {
+        if !shared.line.start_sweeping() {
+            return;
+        }
+        let mut sweeping = Sweeping(Arc::downgrade(shared));
+        conet_rt::spawn(async move {
+            while let Some(next) = sweeping.once() {
+                time::sleep_until(next).await;
+            }
+        })
+        .detach();
+    }
+
     /// Closes what is due; gives when to look again, or nothing when no connection is open.
-    pub(super) fn once(&mut self) -> Option<Instant> {
+    fn once(&mut self) -> Option<Instant> {
         let shared = self.0.upgrade()?;
         let oldest = shared.sweep();
         if shared.line.may_stop_sweeping() {
