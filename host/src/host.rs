@@ -17,7 +17,7 @@ use conet_rt::{Handle, Worker, WorkerConfig, net::ListenOptions};
 use tracing::{debug, info, warn};
 
 use crate::{
-    config::tenant::TenantConfig,
+    config::{machine::Machine, tenant::TenantConfig},
     exit::{Exit, StartError},
     imports::Context,
     messages::Messages,
@@ -40,7 +40,7 @@ mod wishes;
 use component::read;
 use context::context;
 use occurrence::{Occurrence, forward, next, watch_signals};
-use room::{Room, copies};
+use room::Room;
 use wishes::{Wish, Wishes};
 
 /// What to run, and how.
@@ -85,7 +85,7 @@ impl Host {
         events: Sender<Occurrence>,
         starting: &AtomicBool,
     ) -> Result<Self, StartError> {
-        let Options { component: path, tenant: mut config, listen, workers, cache } = options;
+        let Options { component: path, tenant: config, listen, workers, cache } = options;
         let bytes = read(&path)?;
         let scan = scan(&bytes, FLATTENED_INSTANCES_MAX)
             .map_err(|error| StartError::Scan { path: path.clone(), error })?;
@@ -95,7 +95,7 @@ impl Host {
                        arguments say";
             return Err(StartError::Options(why.to_owned()));
         }
-        let room = Room::measure(&mut config, role, workers)?;
+        let room = Room::measure(&Machine::read(), &config, role, workers)?;
 
         let memory = if role == Role::IsolatedHandler {
             config.limits.fresh_memory_bytes_max
@@ -121,15 +121,14 @@ impl Host {
         let ticker = Ticker::start(loaded.engine.clone())?;
         let workers = start_workers(workers, &ticker)?;
         let handles: Vec<Handle> = workers.iter().map(Worker::handle).collect();
-        let copies = copies(&config, role, handles.len());
-        let context = Arc::new(context(config, role, copies, &room, messages)?);
+        let context = Arc::new(context(config, role, &room, messages)?);
         let tenant = Tenant::new(Sandbox { context, loaded }, handles, forward(events.clone())?);
         starting.store(false, Ordering::SeqCst);
         match socket {
             Some(socket) => tenant.context().announce(tenant.serve(role, &socket)?),
-            None => tenant.run(role, copies)?,
+            None => tenant.run(role, room.copies)?,
         }
-        Ok(Self { tenant, copies, workers, wishes: Wishes::default(), events, _ticker: ticker })
+        Ok(Self { tenant, copies: room.copies, workers, wishes: Wishes::default(), events, _ticker: ticker })
     }
 
     /// Waits for the end.

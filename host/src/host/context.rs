@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, atomic::AtomicBool};
 
 use super::room::Room;
 use crate::{
-    config::tenant::TenantConfig,
+    config::{limits::Limits, tenant::TenantConfig},
     exit::StartError,
     imports::{Context, context::Folder, resolve::Resolver},
     messages::Messages,
@@ -16,14 +16,14 @@ use crate::{
     tenancy::role::Role,
 };
 
+/// Opens what is granted and starts the threads that write the guests' output.
 pub(super) fn context(
     config: TenantConfig,
     role: Role,
-    copies: usize,
     room: &Room,
     messages: &Messages,
 ) -> Result<Context, StartError> {
-    let limits = config.limits;
+    let limits = Limits { tenant_memory_bytes_max: room.memory_bytes, ..config.limits };
     let mut dirs = Vec::new();
     for grant in config.dirs {
         let dir = cap_std::fs::Dir::open_ambient_dir(&grant.host, cap_std::ambient_authority())
@@ -47,8 +47,8 @@ pub(super) fn context(
         memory: Quota::new(limits.tenant_memory_bytes_max as u64),
         pools: Pools::new(&limits),
         resolver: Arc::new(Resolver::new()),
-        listeners: Quota::new((limits.listeners_max * copies.max(1)) as u64),
-        shared_listeners: (copies > 1).then(Arc::default),
+        listeners: Quota::new((limits.listeners_max * room.copies.max(1)) as u64),
+        shared_listeners: (room.copies > 1).then(Arc::default),
         shutdown: Arc::new(Shutdown::default()),
         spawner: OnceLock::new(),
         messages: messages.clone(),
