@@ -93,10 +93,11 @@ impl Output {
             let queue = self.queue();
             let ready = self.changed.wait_while(queue, |queue| queue.chunks.is_empty());
             let chunks = std::mem::take(&mut ready.unwrap_or_else(PoisonError::into_inner).chunks);
+            let mut open = true;
             for chunk in chunks {
-                // Written outside the lock: the sink may block for long.
-                let written = sink.write_all(&chunk).and_then(|()| sink.flush());
-                self.wrote(chunk.len(), written.is_ok());
+                // Written outside the lock: the sink may block for long. After a gap there is nothing to go on with.
+                open = open && sink.write_all(&chunk).and_then(|()| sink.flush()).is_ok();
+                self.wrote(chunk.len(), open);
             }
         }
     }

@@ -171,3 +171,36 @@ fn closed_sink_refuses_and_counts() {
     assert_eq!(writer.write(Bytes::from_static(b"56")), Err(Refused::Closed));
     assert_eq!(output.unwritten_bytes(), 6);
 }
+
+/// A disk may be full for one chunk and have room for the next: what comes after a gap is worth nothing.
+#[test]
+fn nothing_is_written_after_what_the_sink_has_refused() {
+    /// Answers each write as the test tells it to, and after that takes everything.
+    struct Told(Receiver<bool>, Arc<AtomicUsize>);
+    impl Write for Told {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if !self.0.recv().unwrap_or(true) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.1.fetch_add(bytes.len(), Ordering::SeqCst);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (tell, told) = channel();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let output = Output::start("told", Told(told, taken.clone())).expect("a thread");
+    let mut writer = output.writer();
+    for _ in 0..4 {
+        writer.write(chunk()).expect("there is room");
+    }
+    tell.send(true).expect("it listens");
+    tell.send(false).expect("it listens");
+    drop(tell);
+    let queue = output.changed.wait_while(output.queue(), |queue| queue.pending_bytes > 0);
+    drop(queue.expect("no test panics with it"));
+    assert_eq!(taken.load(Ordering::SeqCst), CHUNK_BYTES_MAX);
+    assert_eq!(output.unwritten_bytes(), 3 * CHUNK_BYTES_MAX as u64);
+}
