@@ -28,7 +28,8 @@ pub struct Output {
 
 #[derive(Default)]
 struct Queue {
-    chunks: VecDeque<Bytes>,
+    /// Short ones are joined, so that what a queue of them takes is not many times the bytes in it.
+    chunks: VecDeque<Vec<u8>>,
     /// Bytes queued and being written.
     pending_bytes: usize,
     /// Bytes that writers hold permits for.
@@ -141,7 +142,10 @@ impl Queue {
 
     fn push(&mut self, bytes: Bytes) {
         self.pending_bytes += bytes.len();
-        self.chunks.push_back(bytes);
+        match self.chunks.back_mut() {
+            Some(last) if last.len() + bytes.len() <= JOINED_BYTES_MAX => last.extend_from_slice(&bytes),
+            _ => self.chunks.push_back(bytes.into()),
+        }
     }
 }
 
@@ -250,5 +254,7 @@ impl Drop for Writer {
 /// Bytes of a queue. A writer waits from half of it; the other half is for permits given out before, and a chunk
 /// more.
 pub const QUEUE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of chunks that are written as one: as many as a pipe takes in one piece.
+const JOINED_BYTES_MAX: usize = 4 << 10;
 /// Bytes of one write.
 pub const CHUNK_BYTES_MAX: usize = 64 << 10;

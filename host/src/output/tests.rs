@@ -204,3 +204,29 @@ fn nothing_is_written_after_what_the_sink_has_refused() {
     assert_eq!(taken.load(Ordering::SeqCst), CHUNK_BYTES_MAX);
     assert_eq!(output.unwritten_bytes(), 3 * CHUNK_BYTES_MAX as u64);
 }
+
+/// A guest that prints byte by byte must not make the host keep an allocation for each.
+#[test]
+fn short_chunks_are_joined_and_come_out_in_order() {
+    let (mut reader, sink) = io::pipe().expect("descriptors");
+    let output = Output::start("pipe", sink).expect("a thread");
+    let mut writer = output.writer();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut written = Vec::new();
+    // Far more than the pipe holds.
+    for number in 0_u32.. {
+        let byte = number.wrapping_mul(0x9e37_79b9).to_be_bytes()[0];
+        match writer.poll_write(&mut cx, &Bytes::copy_from_slice(&[byte])) {
+            Poll::Ready(taken) => taken.expect("it is open"),
+            Poll::Pending => break,
+        }
+        written.push(byte);
+    }
+    let queue = output.queue();
+    let (chunks, pending) = (queue.chunks.len(), queue.pending_bytes);
+    drop(queue);
+    assert!(pending >= QUEUE_BYTES_MAX / 2 && chunks <= pending / 1024, "{chunks} chunks of {pending} bytes");
+    let mut read = vec![0; written.len()];
+    io::Read::read_exact(&mut reader, &mut read).expect("as many as were written");
+    assert!(read == written, "the bytes in their order");
+}
