@@ -132,7 +132,10 @@ struct Serve {
 impl AccessorTask<State> for Serve {
     async fn run(self, accessor: &Accessor<State, HasSelf<State>>) -> wasmtime::Result<()> {
         // An error of the handler is its connection's end, and no more.
-        let (_result,) = self.handle.call_concurrent(accessor, (self.connection,)).await?;
+        let (result,) = self.handle.call_concurrent(accessor, (self.connection,)).await?;
+        if result.is_err() {
+            accessor.with(|mut a| a.get().view.context.metrics.handler_errors.increment());
+        }
         Ok(())
     }
 }
