@@ -78,6 +78,27 @@ fn connection_that_outlasts_the_drain_is_reset_and_the_exit_code_is_3() {
     }
 }
 
+/// Accepted it is, although no coroutine was free to serve it.
+#[test]
+fn connection_that_still_waits_for_a_coroutine_is_reset_at_the_end_of_the_drain() {
+    for launch in [Launch::handler("echo-handler"), shared()] {
+        let launch = launch.option("--workers", "1").option("--coroutines-max", "1");
+        let host = launch.option("--drain-max", "300ms").start();
+        let mut served = host.connect();
+        peer::round_trip(&mut served, b"open");
+        let accepted = host.process().fds() + 1;
+        let mut waiting = host.connect();
+        let start = Instant::now();
+        while host.process().fds() < accepted {
+            assert!(start.elapsed() < PATIENCE, "the second one is not accepted: {host:?}");
+        }
+        host.signal(Signal::TERM);
+        host.wait_exit().assert_code(3);
+        peer::expect_reset(&mut served);
+        peer::expect_reset(&mut waiting);
+    }
+}
+
 /// Neither while the guest still prints, nor when it has ended and its output is left in the queue.
 #[test]
 fn output_that_nobody_reads_does_not_outlast_the_drain() {
