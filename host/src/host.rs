@@ -147,8 +147,8 @@ impl Host {
                 }
                 Some(Occurrence::Flushed) => {}
                 None => {
-                    let left = self.tenant.context().coroutines.used();
-                    self.say(format_args!("the drain's deadline has passed: cutting off {left} coroutines"));
+                    let left = counted(self.tenant.context().coroutines.used());
+                    self.say(format_args!("the drain's deadline has passed: cutting off {left}"));
                     break Exit::CutOff;
                 }
             }
@@ -163,8 +163,10 @@ impl Host {
         let coroutines = context.coroutines.used();
         let wish = self.wishes.signal(drain_max)?;
         match wish {
+            Wish::Drain if coroutines == 0 => self.say(format_args!("shutting down")),
             Wish::Drain => self.say(format_args!(
-                "shutting down: {coroutines} coroutines have {drain_max:?} to finish; signal again to end now"
+                "shutting down: {} may take {drain_max:?} to finish; signal again to end now",
+                counted(coroutines)
             )),
             Wish::CutOff => self.say(format_args!("second signal: cutting off what is left")),
         }
@@ -248,6 +250,10 @@ impl Host {
     fn say(&self, line: fmt::Arguments<'_>) {
         self.tenant.context().messages.say(line);
     }
+}
+
+fn counted(coroutines: u64) -> String {
+    format!("{coroutines} coroutine{}", if coroutines == 1 { "" } else { "s" })
 }
 
 fn start_workers(count: usize, ticker: &Ticker) -> std::io::Result<Vec<Worker>> {

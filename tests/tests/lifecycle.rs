@@ -33,6 +33,22 @@ fn program_ends_when_asked_to() {
     host.stop();
 }
 
+#[test]
+fn drain_says_what_it_waits_for() {
+    let idle = Launch::handler("echo-handler");
+    let one = Launch::guest("echo").arg("127.0.0.1:0");
+    for (launch, says) in
+        [(idle, "shutting down"), (one, "shutting down: 1 coroutine may take 10s to finish")]
+    {
+        let host = launch.start();
+        host.addr();
+        host.signal(Signal::TERM);
+        let exit = host.wait_exit();
+        let said = exit.assert_code(0).stderr.lines().find(|line| line.starts_with("shutting down"));
+        assert_eq!(said.and_then(|line| line.split(';').next()), Some(says), "{exit:?}");
+    }
+}
+
 /// A stderr that takes nothing holds up whoever writes to it: the line about the listener is the start's last act.
 #[test]
 fn signal_is_a_drain_even_if_nobody_could_be_told_of_the_start() {
