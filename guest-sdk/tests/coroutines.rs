@@ -92,9 +92,10 @@ fn a_coroutine_begins_when_its_parent_waits_and_in_order() {
     assert_eq!(order, ["parent", "first", "second", "third"]);
 }
 
+/// Not once for each sleep: as often as it wants.
 #[test]
 fn the_turn_stays_during_a_sleep_only_with_those_who_run() {
-    let turns = conet::run(|| {
+    conet::run(|| {
         let turns = Rc::new(Cell::new(0));
         let (counter, over) = (Rc::clone(&turns), Rc::new(Cell::new(false)));
         let stop = Rc::clone(&over);
@@ -105,11 +106,15 @@ fn the_turn_stays_during_a_sleep_only_with_those_who_run() {
             }
         })
         .unwrap();
-        conet::sleep(Duration::from_millis(20));
+        // A loaded machine may give the sibling's thread no time in a short sleep.
+        let slept_long_enough = (0..16).any(|doubled| {
+            let before = turns.get();
+            conet::sleep(Duration::from_millis(1 << doubled));
+            turns.get() > before + 1
+        });
         over.set(true);
-        turns.get()
+        assert!(slept_long_enough, "the sibling had the turn {} times", turns.get());
     });
-    assert!(turns > 1, "the sibling had the turn {turns} times");
 }
 
 #[test]

@@ -1,12 +1,11 @@
 //! The host: one component from its file to its end, over workers, signals and the drain.
 
 use std::{
-    fmt, fs,
-    io::Read as _,
+    fmt,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
@@ -15,37 +14,33 @@ use std::{
 };
 
 use conet_rt::{Handle, Worker, WorkerConfig, net::ListenOptions};
-use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
-};
 use tracing::{debug, info, warn};
 
 use crate::{
-    config::{
-        machine::{Machine, Needs},
-        tenant::{Instances, TenantConfig},
-    },
+    config::{machine::Machine, tenant::TenantConfig},
     exit::{Exit, StartError},
-    imports::{Context, context::Folder, resolve::Resolver},
+    imports::Context,
     messages::Messages,
-    metrics::Metrics,
-    output::Output,
-    pool::Pools,
-    quota::Quota,
     sandbox::{
         cache::Cache, component::Loaded, coroutine::Sandbox, engine::EngineOptions, scan::scan,
         ticker::Ticker, trap::Ended,
     },
-    shutdown::Shutdown,
     tenancy::{
         role::Role,
         tenant::{Event, Tenant},
     },
 };
 
+mod component;
+mod context;
+mod occurrence;
+mod room;
 mod wishes;
 
+use component::read;
+use context::context;
+use occurrence::{Occurrence, forward, next, watch_signals};
+use room::Room;
 use wishes::{Wish, Wishes};
 
 /// What to run, and how.
@@ -70,14 +65,6 @@ pub fn run(options: Options, messages: &Messages) -> Result<Exit, StartError> {
     Ok(host.watch(&happened))
 }
 
-/// What the main thread waits for.
-enum Occurrence {
-    Signal,
-    Tenant(Event),
-    /// All that guests have printed is written.
-    Flushed,
-}
-
 struct Host {
     tenant: Tenant,
     /// Copies of the program that have not ended; none for a handler.
@@ -98,7 +85,7 @@ impl Host {
         events: Sender<Occurrence>,
         starting: &AtomicBool,
     ) -> Result<Self, StartError> {
-        let Options { component: path, tenant: mut config, listen, workers, cache } = options;
+        let Options { component: path, tenant: config, listen, workers, cache } = options;
         let bytes = read(&path)?;
         let scan = scan(&bytes, FLATTENED_INSTANCES_MAX)
             .map_err(|error| StartError::Scan { path: path.clone(), error })?;
@@ -108,7 +95,7 @@ impl Host {
                        arguments say";
             return Err(StartError::Options(why.to_owned()));
         }
-        let room = Room::measure(&mut config, role, workers)?;
+        let room = Room::measure(&Machine::read(), &config, role, workers)?;
 
         let memory = if role == Role::IsolatedHandler {
             config.limits.fresh_memory_bytes_max
@@ -134,15 +121,14 @@ impl Host {
         let ticker = Ticker::start(loaded.engine.clone())?;
         let workers = start_workers(workers, &ticker)?;
         let handles: Vec<Handle> = workers.iter().map(Worker::handle).collect();
-        let copies = copies(&config, role, handles.len());
-        let context = Arc::new(context(config, role, copies, &room, messages)?);
+        let context = Arc::new(context(config, role, &room, messages)?);
         let tenant = Tenant::new(Sandbox { context, loaded }, handles, forward(events.clone())?);
         starting.store(false, Ordering::SeqCst);
         match socket {
             Some(socket) => tenant.context().announce(tenant.serve(role, &socket)?),
-            None => tenant.run(role, copies)?,
+            None => tenant.run(role, room.copies)?,
         }
-        Ok(Self { tenant, copies, workers, wishes: Wishes::default(), events, _ticker: ticker })
+        Ok(Self { tenant, copies: room.copies, workers, wishes: Wishes::default(), events, _ticker: ticker })
     }
 
     /// Waits for the end.
@@ -161,8 +147,8 @@ impl Host {
                 }
                 Some(Occurrence::Flushed) => {}
                 None => {
-                    let left = self.tenant.context().coroutines.used();
-                    self.say(format_args!("the drain's deadline has passed: cutting off {left} coroutines"));
+                    let left = counted(self.tenant.context().coroutines.used());
+                    self.say(format_args!("the drain's deadline has passed: cutting off {left}"));
                     break Exit::CutOff;
                 }
             }
@@ -177,8 +163,10 @@ impl Host {
         let coroutines = context.coroutines.used();
         let wish = self.wishes.signal(drain_max)?;
         match wish {
+            Wish::Drain if coroutines == 0 => self.say(format_args!("shutting down")),
             Wish::Drain => self.say(format_args!(
-                "shutting down: {coroutines} coroutines have {drain_max:?} to finish; signal again to end now"
+                "shutting down: {} may take {drain_max:?} to finish; signal again to end now",
+                counted(coroutines)
             )),
             Wish::CutOff => self.say(format_args!("second signal: cutting off what is left")),
         }
@@ -264,102 +252,8 @@ impl Host {
     }
 }
 
-/// The next occurrence; none if it does not come before the deadline.
-fn next(happened: &Receiver<Occurrence>, deadline: Option<Instant>) -> Option<Occurrence> {
-    match deadline {
-        None => Some(happened.recv().expect("the host has a sender itself")),
-        Some(until) => happened.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
-    }
-}
-
-/// Copies of a program; none of a handler.
-fn copies(config: &TenantConfig, role: Role, workers: usize) -> usize {
-    match config.instances {
-        _ if role.is_handler() => 0,
-        Instances::One => 1,
-        Instances::PerWorker => workers,
-    }
-}
-
-/// How much of everything the configuration comes to on this machine.
-struct Room {
-    instances: usize,
-}
-
-impl Room {
-    fn measure(config: &mut TenantConfig, role: Role, workers: usize) -> Result<Self, StartError> {
-        let machine = Machine::read();
-        let copies = copies(config, role, workers);
-        let limits = &mut config.limits;
-        if copies > limits.coroutines_max {
-            return Err(StartError::Options(format!(
-                "--instances per-worker runs {copies} copies, each with a coroutine of its own, and --coroutines-max \
-                 allows {}: raise that, or lower --workers",
-                limits.coroutines_max
-            )));
-        }
-        let fibers = limits.coroutines_max as u64;
-        let instances = match role {
-            // As many as there are coroutines: each connection has one.
-            Role::IsolatedHandler => fibers,
-            Role::SharedHandler | Role::SharedProgram | Role::PlainProgram | Role::Command => {
-                // Its own, and spawned ones as far as they fit beside all the stacks.
-                let fit = machine.spawned_instances_max(fibers);
-                fit.min(fibers).max(workers as u64 + 1)
-            }
-        };
-        let connections = limits.connections_max as u64 + limits.outbound_max as u64;
-        // A handler has one for each worker, a program what it binds; a copy's share of a socket is a descriptor too.
-        let listeners = (workers + limits.listeners_max * copies) as u64 + 1;
-        machine.check(&Needs { instances, fibers, connections, listeners })?;
-        // A tenant alone on its host: the machine's memory bounds the sum.
-        limits.tenant_memory_bytes_max = limits
-            .shared_memory_bytes_max
-            .max(usize::try_from(machine.memory_bytes_max).unwrap_or(usize::MAX));
-        Ok(Self { instances: instances as usize })
-    }
-}
-
-fn context(
-    config: TenantConfig,
-    role: Role,
-    copies: usize,
-    room: &Room,
-    messages: &Messages,
-) -> Result<Context, StartError> {
-    let limits = config.limits;
-    let mut dirs = Vec::new();
-    for grant in config.dirs {
-        let dir = cap_std::fs::Dir::open_ambient_dir(&grant.host, cap_std::ambient_authority())
-            .map_err(|error| StartError::Folder { path: grant.host, error })?;
-        dirs.push(Folder { dir, guest_path: grant.guest, writable: !grant.read_only });
-    }
-    Ok(Context {
-        name: config.name,
-        grants: config.grants,
-        args: config.args,
-        env: config.env.into_iter().map(|variable| (variable.name, variable.value)).collect(),
-        dirs,
-        stdin: !role.is_handler(),
-        stdout: Output::start("stdout", std::io::stdout())?,
-        stderr: Output::start("stderr", std::io::stderr())?,
-        metrics: Metrics::default(),
-        connections: Quota::new(limits.connections_max as u64),
-        outbound: Quota::new(limits.outbound_max as u64),
-        coroutines: Quota::new(limits.coroutines_max as u64),
-        instances: Quota::new(room.instances as u64),
-        memory: Quota::new(limits.tenant_memory_bytes_max as u64),
-        pools: Pools::new(&limits),
-        resolver: Arc::new(Resolver::new()),
-        listeners: Quota::new((limits.listeners_max * copies.max(1)) as u64),
-        shared_listeners: (copies > 1).then(Arc::default),
-        shutdown: Arc::new(Shutdown::default()),
-        spawner: OnceLock::new(),
-        messages: messages.clone(),
-        freeze_told: AtomicBool::new(false),
-        cut_off: AtomicBool::new(false),
-        limits,
-    })
+fn counted(coroutines: u64) -> String {
+    format!("{coroutines} coroutine{}", if coroutines == 1 { "" } else { "s" })
 }
 
 fn start_workers(count: usize, ticker: &Ticker) -> std::io::Result<Vec<Worker>> {
@@ -373,54 +267,6 @@ fn start_workers(count: usize, ticker: &Ticker) -> std::io::Result<Vec<Worker>> 
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     ListenOptions::default().listen(address).map_err(|error| StartError::Bind { address, error })
-}
-
-/// Signals go to `events`; until the flag it gives is cleared, one ends the process, in which nothing runs yet.
-fn watch_signals(events: Sender<Occurrence>) -> std::io::Result<Arc<AtomicBool>> {
-    let starting = Arc::new(AtomicBool::new(true));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, Exit::Done.code().into(), starting.clone())?;
-    }
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        for _ in &mut signals {
-            if events.send(Occurrence::Signal).is_err() {
-                return;
-            }
-        }
-    })?;
-    Ok(starting)
-}
-
-/// The component's bytes.
-fn read(path: &Path) -> Result<Vec<u8>, StartError> {
-    let unreadable = |error| StartError::Read { path: path.into(), error };
-    let about = fs::metadata(path).map_err(unreadable)?;
-    // A pipe could keep us waiting for ever, a device never end.
-    if !about.is_file() {
-        return Err(unreadable(std::io::Error::other("it is not a file")));
-    }
-    if about.len() > COMPONENT_BYTES_MAX {
-        let error = format!("it has {} bytes, and a component may have {COMPONENT_BYTES_MAX}", about.len());
-        return Err(unreadable(std::io::Error::other(error)));
-    }
-    let mut bytes = Vec::new();
-    let file = fs::File::open(path).map_err(unreadable)?;
-    file.take(COMPONENT_BYTES_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok(bytes)
-}
-
-/// A sender of tenant events that ends in `events`.
-fn forward(events: Sender<Occurrence>) -> std::io::Result<Sender<Event>> {
-    let (sender, receiver) = channel();
-    thread::Builder::new().name("events".into()).spawn(move || {
-        for event in receiver {
-            if events.send(Occurrence::Tenant(event)).is_err() {
-                return;
-            }
-        }
-    })?;
-    Ok(sender)
 }
 
 fn log_counters(context: &Context) {
@@ -439,8 +285,6 @@ fn log_counters(context: &Context) {
 
 /// Where a handler listens if nothing is said.
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7000));
-/// Bytes of a component: a debug build of a large guest has some ten million.
-const COMPONENT_BYTES_MAX: u64 = 64 << 20;
 /// How long the guest's output may take to be written after the drain at least.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 /// Instances of a component, nested ones counted: what it may make of itself before it is compiled.

@@ -34,6 +34,8 @@ counters! {
     kills_cpu,
     /// Of them, by a panic of the host itself.
     host_panics,
+    /// Handlers that returned an error.
+    handler_errors,
     /// Requests beyond a grant.
     denied,
     /// Coroutines refused by a limit.

@@ -28,7 +28,8 @@ pub struct Output {
 
 #[derive(Default)]
 struct Queue {
-    chunks: VecDeque<Bytes>,
+    /// Short ones are joined, so that what a queue of them takes is not many times the bytes in it.
+    chunks: VecDeque<Vec<u8>>,
     /// Bytes queued and being written.
     pending_bytes: usize,
     /// Bytes that writers hold permits for.
@@ -93,10 +94,11 @@ impl Output {
             let queue = self.queue();
             let ready = self.changed.wait_while(queue, |queue| queue.chunks.is_empty());
             let chunks = std::mem::take(&mut ready.unwrap_or_else(PoisonError::into_inner).chunks);
+            let mut open = true;
             for chunk in chunks {
-                // Written outside the lock: the sink may block for long.
-                let written = sink.write_all(&chunk).and_then(|()| sink.flush());
-                self.wrote(chunk.len(), written.is_ok());
+                // Written outside the lock: the sink may block for long. After a gap there is nothing to go on with.
+                open = open && sink.write_all(&chunk).and_then(|()| sink.flush()).is_ok();
+                self.wrote(chunk.len(), open);
             }
         }
     }
@@ -140,7 +142,10 @@ impl Queue {
 
     fn push(&mut self, bytes: Bytes) {
         self.pending_bytes += bytes.len();
-        self.chunks.push_back(bytes);
+        match self.chunks.back_mut() {
+            Some(last) if last.len() + bytes.len() <= JOINED_BYTES_MAX => last.extend_from_slice(&bytes),
+            _ => self.chunks.push_back(bytes.into()),
+        }
     }
 }
 
@@ -249,5 +254,7 @@ impl Drop for Writer {
 /// Bytes of a queue. A writer waits from half of it; the other half is for permits given out before, and a chunk
 /// more.
 pub const QUEUE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of chunks that are written as one: as many as a pipe takes in one piece.
+const JOINED_BYTES_MAX: usize = 4 << 10;
 /// Bytes of one write.
 pub const CHUNK_BYTES_MAX: usize = 64 << 10;

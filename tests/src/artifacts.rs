@@ -47,14 +47,27 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is in the workspace's folder `tests`")
 }
 
-/// A folder of this test process, under cargo's target folder.
+/// A folder of this test process, under cargo's target folder. The next test process removes it.
 pub fn scratch() -> &'static Path {
     static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
     SCRATCH.get_or_init(|| {
-        let folder = shared_folder().join(format!("scratch-{}", std::process::id()));
+        let all = shared_folder().join("scratch");
+        let folder = all.join(std::process::id().to_string());
         std::fs::create_dir_all(&folder).expect("cargo's target folder is writable");
+        remove_of_ended_processes(&all);
         folder
     })
+}
+
+/// Removes what is named after a process that has ended.
+pub fn remove_of_ended_processes(folder: &Path) {
+    let entries = std::fs::read_dir(folder).expect("it was just made");
+    for entry in entries.flatten() {
+        if !Path::new("/proc").join(entry.file_name()).exists() {
+            // Another process may be removing it too.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// The folder of compiled code that all tests share, so that each guest is compiled once.

@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpStream};
 
 use conet_tests::crowd::Crowd;
 use conet_tests::host::{Host, Launch};
+use conet_tests::process::Signal;
 use conet_tests::{peer, process, turn};
 
 #[test]
@@ -71,6 +72,24 @@ fn peer_reset_reaches_the_guest_as_an_error() {
     let line = host.wait_stdout_line("failed");
     assert!(line.contains("ConnectionReset"), "{line}");
     host.stop();
+}
+
+/// An error of a handler ends its connection; the operator sees how many there were.
+#[test]
+fn errors_of_handlers_are_counted() {
+    for isolation in ["connection", "shared"] {
+        let launch = Launch::handler("echo_shared").option("--isolation", isolation);
+        let host = launch.flag("-vv").start();
+        peer::echo_exact(host.connect(), 1000);
+        for _ in 0..2 {
+            let mut stream = host.connect();
+            peer::round_trip(&mut stream, b"served");
+            peer::reset(stream);
+        }
+        // The drain lets them see it.
+        host.signal(Signal::TERM);
+        host.wait_exit().assert_code(0).assert_stderr(" handler_errors=2 ");
+    }
 }
 
 /// Peers that send much, read nothing and cut the connection off leave nothing behind.

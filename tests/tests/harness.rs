@@ -3,10 +3,11 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::catch_unwind;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use conet_tests::artifacts::{text_component, workspace};
+use conet_tests::artifacts::{remove_of_ended_processes, text_component, workspace};
 use conet_tests::crowd::Crowd;
 use conet_tests::peer;
 use conet_tests::upstream::Upstream;
@@ -60,6 +61,20 @@ fn silence_is_told_from_an_answer_and_from_the_end() {
 
     let addr = serve_once(drop);
     assert!(!peer::silent_for(&mut peer::connect(addr), Duration::from_secs(30)));
+}
+
+#[test]
+fn only_folders_of_live_processes_stay() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut ended = Command::new("true").spawn().expect("a system has it");
+    ended.wait().expect("it is our child");
+    let folders = [ended.id(), std::process::id()].map(|id| folder.path().join(id.to_string()));
+    for path in &folders {
+        std::fs::create_dir(path).expect("ours");
+        std::fs::write(path.join("left.wasm"), "").expect("ours");
+    }
+    remove_of_ended_processes(folder.path());
+    assert_eq!(folders.map(|path| path.exists()), [false, true]);
 }
 
 /// What they do must be the reason that they are refused, not a slip of the pen.

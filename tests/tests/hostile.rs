@@ -165,6 +165,25 @@ fn panic_in_a_shared_instance_ends_it_and_the_next_connection_gets_a_new_one() {
     host.stop();
 }
 
+/// It was accepted for the instance that has ended: its peer must not take that for a normal end.
+#[test]
+fn connection_that_waits_for_a_coroutine_is_reset_with_the_others() {
+    let launch = one_worker("panic_shared").option("--isolation", "shared");
+    let host = launch.option("--coroutines-max", "1").start();
+    let mut first = greeted(&host);
+    let accepted = host.process().fds() + 1;
+    let mut waiting = host.connect();
+    let start = Instant::now();
+    while host.process().fds() < accepted {
+        assert!(start.elapsed() < PATIENCE, "the second one is not accepted: {host:?}");
+    }
+    first.write_all(b"!").expect("it is open");
+    peer::expect_reset(&mut first);
+    peer::expect_reset(&mut waiting);
+    peer::echo_exact(host.connect(), 10_000);
+    host.stop();
+}
+
 #[test]
 fn stack_overflow_ends_its_connection_only_and_is_named() {
     let host = one_worker("stack_overflow").start();

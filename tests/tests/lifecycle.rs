@@ -33,6 +33,22 @@ fn program_ends_when_asked_to() {
     host.stop();
 }
 
+#[test]
+fn drain_says_what_it_waits_for() {
+    let idle = Launch::handler("echo-handler");
+    let one = Launch::guest("echo").arg("127.0.0.1:0");
+    for (launch, says) in
+        [(idle, "shutting down"), (one, "shutting down: 1 coroutine may take 10s to finish")]
+    {
+        let host = launch.start();
+        host.addr();
+        host.signal(Signal::TERM);
+        let exit = host.wait_exit();
+        let said = exit.assert_code(0).stderr.lines().find(|line| line.starts_with("shutting down"));
+        assert_eq!(said.and_then(|line| line.split(';').next()), Some(says), "{exit:?}");
+    }
+}
+
 /// A stderr that takes nothing holds up whoever writes to it: the line about the listener is the start's last act.
 #[test]
 fn signal_is_a_drain_even_if_nobody_could_be_told_of_the_start() {
@@ -75,6 +91,27 @@ fn connection_that_outlasts_the_drain_is_reset_and_the_exit_code_is_3() {
         host.signal(Signal::TERM);
         host.wait_exit_within(Duration::from_secs(20)).assert_code(3);
         peer::expect_reset(&mut stream);
+    }
+}
+
+/// Accepted it is, although no coroutine was free to serve it.
+#[test]
+fn connection_that_still_waits_for_a_coroutine_is_reset_at_the_end_of_the_drain() {
+    for launch in [Launch::handler("echo-handler"), shared()] {
+        let launch = launch.option("--workers", "1").option("--coroutines-max", "1");
+        let host = launch.option("--drain-max", "300ms").start();
+        let mut served = host.connect();
+        peer::round_trip(&mut served, b"open");
+        let accepted = host.process().fds() + 1;
+        let mut waiting = host.connect();
+        let start = Instant::now();
+        while host.process().fds() < accepted {
+            assert!(start.elapsed() < PATIENCE, "the second one is not accepted: {host:?}");
+        }
+        host.signal(Signal::TERM);
+        host.wait_exit().assert_code(3);
+        peer::expect_reset(&mut served);
+        peer::expect_reset(&mut waiting);
     }
 }
 

@@ -24,6 +24,7 @@ impl Host for View {
         bytes: Vec<u8>,
     ) -> wasmtime::Result<Result<u64, ErrorCode>> {
         fault::point("coroutine.spawn");
+        let fit = connections.len() <= self.context.limits.fresh_handles_max;
         let mut parcels = Ok(Vec::new());
         for connection in connections {
             // All are taken from the guest, whatever becomes of one of them.
@@ -34,6 +35,9 @@ impl Host for View {
             });
         }
         let Some(spawner) = self.context.spawner.get() else { return Ok(Err(ErrorCode::Unsupported)) };
+        if !fit {
+            return Ok(Err(ErrorCode::LimitExceeded));
+        }
         let Some(memory) = self.context.memory.try_acquire(bytes.len() as u64) else {
             self.context.metrics.memory_refused.increment();
             return Ok(Err(ErrorCode::LimitExceeded));
@@ -115,11 +119,13 @@ impl<T: HasView> AccessorTask<T, HasSelf<View>> for Go {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use conet_rt::{WorkerConfig, net::TcpStream};
+
     use crate::{
         config::limits::Limits,
         imports::{Context, context::Spawn},
     };
-    use std::sync::Mutex;
+    use std::{os::unix::net::UnixStream, sync::Mutex};
 
     /// Keeps what it is to start.
     #[derive(Default)]
@@ -146,5 +152,31 @@ mod tests {
         assert_eq!(spawn(40), Ok(2));
         queue.0.lock().expect("no test panics with it").clear();
         assert_eq!(context.memory.used(), 0);
+    }
+
+    /// The fresh instance could not hold them: an error to the one who spawns, and no trap of what is spawned.
+    #[test]
+    fn connections_that_a_fresh_instance_could_not_hold_are_refused_and_closed() {
+        let context = Context::test(Limits { fresh_handles_max: 2, ..Limits::default() });
+        let queue: &'static Queue = Box::leak(Box::default());
+        assert!(context.spawner.set(Box::new(queue)).is_ok());
+        conet_rt::block_on(WorkerConfig::default(), async {
+            let mut view = View::new(context.clone(), 1, 10);
+            let mut spawn = |count| {
+                let connections = (0..count).map(|_| {
+                    let (socket, _) = UnixStream::pair().expect("descriptors");
+                    let stream = TcpStream::from_fd(socket.into()).expect("a stream socket");
+                    let permit = context.connections.try_acquire(1).expect("there are many");
+                    let connection = Connection::new(stream, permit, view.fate.clone());
+                    view.table.push(connection).expect("ten fit")
+                });
+                let connections = connections.collect();
+                view.spawn(0, connections, Vec::new()).expect("no trap")
+            };
+            assert_eq!(spawn(3), Err(ErrorCode::LimitExceeded));
+            assert_eq!(context.connections.used(), 0);
+            assert_eq!(spawn(2), Ok(1));
+        })
+        .expect("a worker");
     }
 }

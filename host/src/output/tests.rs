@@ -171,3 +171,62 @@ fn closed_sink_refuses_and_counts() {
     assert_eq!(writer.write(Bytes::from_static(b"56")), Err(Refused::Closed));
     assert_eq!(output.unwritten_bytes(), 6);
 }
+
+/// A disk may be full for one chunk and have room for the next: what comes after a gap is worth nothing.
+#[test]
+fn nothing_is_written_after_what_the_sink_has_refused() {
+    /// Answers each write as the test tells it to, and after that takes everything.
+    struct Told(Receiver<bool>, Arc<AtomicUsize>);
+    impl Write for Told {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if !self.0.recv().unwrap_or(true) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.1.fetch_add(bytes.len(), Ordering::SeqCst);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (tell, told) = channel();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let output = Output::start("told", Told(told, taken.clone())).expect("a thread");
+    let mut writer = output.writer();
+    for _ in 0..4 {
+        writer.write(chunk()).expect("there is room");
+    }
+    tell.send(true).expect("it listens");
+    tell.send(false).expect("it listens");
+    drop(tell);
+    let queue = output.changed.wait_while(output.queue(), |queue| queue.pending_bytes > 0);
+    drop(queue.expect("no test panics with it"));
+    assert_eq!(taken.load(Ordering::SeqCst), CHUNK_BYTES_MAX);
+    assert_eq!(output.unwritten_bytes(), 3 * CHUNK_BYTES_MAX as u64);
+}
+
+/// A guest that prints byte by byte must not make the host keep an allocation for each.
+#[test]
+fn short_chunks_are_joined_and_come_out_in_order() {
+    let (mut reader, sink) = io::pipe().expect("descriptors");
+    let output = Output::start("pipe", sink).expect("a thread");
+    let mut writer = output.writer();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut written = Vec::new();
+    // Far more than the pipe holds.
+    for number in 0_u32.. {
+        let byte = number.wrapping_mul(0x9e37_79b9).to_be_bytes()[0];
+        match writer.poll_write(&mut cx, &Bytes::copy_from_slice(&[byte])) {
+            Poll::Ready(taken) => taken.expect("it is open"),
+            Poll::Pending => break,
+        }
+        written.push(byte);
+    }
+    let queue = output.queue();
+    let (chunks, pending) = (queue.chunks.len(), queue.pending_bytes);
+    drop(queue);
+    assert!(pending >= QUEUE_BYTES_MAX / 2 && chunks <= pending / 1024, "{chunks} chunks of {pending} bytes");
+    let mut read = vec![0; written.len()];
+    io::Read::read_exact(&mut reader, &mut read).expect("as many as were written");
+    assert!(read == written, "the bytes in their order");
+}

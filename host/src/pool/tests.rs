@@ -14,16 +14,16 @@ use conet_rt::{Worker, WorkerConfig};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::*;
-use crate::quota::Quota;
+use crate::{config::limits::Limits, quota::Quota};
 
 /// A server whose side of each connection the test holds, and the client's permits.
-struct Server {
+pub(super) struct Server {
     listener: TcpListener,
-    quota: Arc<Quota>,
+    pub(super) quota: Arc<Quota>,
 }
 
 impl Server {
-    fn new() -> Server {
+    pub(super) fn new() -> Server {
         Server { listener: TcpListener::bind("127.0.0.1:0").unwrap(), quota: Quota::new(100) }
     }
 
@@ -33,16 +33,16 @@ impl Server {
         Ok((TcpStream::from_fd(stream.into()).unwrap(), self.quota.try_acquire(1).ok_or("no permit")?))
     }
 
-    fn accept(&self) -> StdStream {
+    pub(super) fn accept(&self) -> StdStream {
         self.listener.accept().unwrap().0
     }
 }
 
-fn on_worker<F: Future>(test: F) -> F::Output {
+pub(super) fn on_worker<F: Future>(test: F) -> F::Output {
     conet_rt::block_on(WorkerConfig::default(), test).unwrap()
 }
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits::default()
 }
 
@@ -56,7 +56,7 @@ fn soon() -> Option<Instant> {
     Some(time::after(Duration::from_secs(60)))
 }
 
-async fn get(pool: &Pool, server: &Server) -> Pooled {
+pub(super) async fn get(pool: &Pool, server: &Server) -> Pooled {
     let got = pool.get(soon(), || async { server.connect() }).await;
     got.unwrap_or_else(|error| panic!("{error:?}"))
 }
@@ -339,66 +339,4 @@ fn a_connection_dropped_elsewhere_is_closed() {
     assert_eq!(server.accept().read(&mut [0]).unwrap(), 0);
     assert_eq!(discarded(&pool), [("abandoned", 1)]);
     assert_eq!((pool.stats().open, server.quota.used()), (0, 0));
-}
-
-#[test]
-fn the_same_target_and_options_are_the_same_pool() {
-    let pools = Pools::new(&limits());
-    let target = || Target::Name("db".into(), 1);
-    let defaults = cut(None, &limits());
-    let one = pools.open(target(), None).unwrap();
-    let same = pools.open(target(), Some(defaults.clone())).unwrap();
-    assert!(Arc::ptr_eq(&one.0, &same.0));
-    let greedy = PoolOptions { open_max: 1_000_000, age_max: Duration::ZERO, ..defaults.clone() };
-    assert!(Arc::ptr_eq(&one.0, &pools.open(target(), Some(greedy)).unwrap().0), "cut to the limits");
-    let other = PoolOptions { open_max: 2, ..defaults };
-    assert!(!Arc::ptr_eq(&one.0, &pools.open(target(), Some(other)).unwrap().0));
-    assert!(!Arc::ptr_eq(&one.0, &pools.open(Target::Name("db".into(), 2), None).unwrap().0));
-}
-
-#[test]
-fn pools_are_bounded_and_the_longest_unused_makes_room() {
-    on_worker(async {
-        let server = Server::new();
-        let pools = Pools::new(&Limits { pools_max: 2, ..limits() });
-        let open = |port| pools.open(Target::Name("db".into(), port), None);
-        drop(get(&open(1).unwrap(), &server).await);
-        let two = open(2).unwrap();
-        assert_eq!(pools.stats().idle, 1);
-        let three = open(3).unwrap();
-        assert_eq!(server.accept().read(&mut [0]).unwrap(), 0, "the first and its connection made room");
-        assert_eq!(open(4).err(), Some(TooManyPools));
-        drop(two);
-        // A lent connection keeps its pool.
-        let lent = get(&three, &server).await;
-        drop(three);
-        assert!(open(4).is_ok() && open(5).is_ok());
-        drop(lent);
-        assert_eq!(server.quota.used(), 1);
-    });
-}
-
-#[test]
-fn idle_connections_of_all_pools_can_be_closed() {
-    on_worker(async {
-        let server = Server::new();
-        let pools = Pools::new(&limits());
-        let open = |port| pools.open(Target::Name("db".into(), port), None).unwrap();
-        for port in 1..=3 {
-            drop(get(&open(port), &server).await);
-        }
-        assert!(pools.close_oldest_idle());
-        assert_eq!(open(1).stats().idle, 0, "the first has been idle longest");
-        assert_eq!(pools.stats().idle, 2);
-        pools.close_idle();
-        assert_eq!((pools.stats().open, pools.stats().discarded_total(), server.quota.used()), (0, 3, 0));
-        assert!(!pools.close_oldest_idle());
-    });
-}
-
-#[test]
-fn every_reason_has_its_place() {
-    for (i, (why, _)) in Discard::ALL.iter().enumerate() {
-        assert_eq!(*why as usize, i);
-    }
 }

@@ -50,6 +50,9 @@ impl Sandbox {
             Ok(result)
         };
         let ended = self.enter(store, body).await;
+        if let Ended::Returned(Err(())) = ended {
+            self.context.metrics.handler_errors.increment();
+        }
         ended.report(&self.context, id, "a connection's coroutine");
         ended
     }

@@ -68,6 +68,10 @@ impl Sandbox {
         let id = ids::next();
         let context = self.context.clone();
         let handle = self.loaded.entries.fiber_handle.expect("only handlers with this entry are served so");
+        let store = self.store(id, Occupancy::Many);
+        let fate = store.data().view.fate.clone();
+        // Out here it lives until the fate is known, should no coroutine get it.
+        let mut waiting = None;
         let mut broken = None;
         let body = async |store: &mut Store<State>, instance: Instance| {
             let live = self.set_fibers(store, &instance)?;
@@ -84,12 +88,11 @@ impl Sandbox {
                             break;
                         }
                     };
+                    waiting = Some(Connection::new(stream, permit, fate.clone()));
                     let coroutine = context.coroutines.acquire().await;
                     context.metrics.coroutines.increment();
-                    let connection = accessor.with(|mut a| {
-                        let view = &mut a.get().view;
-                        view.table.push(Connection::new(stream, permit, view.fate.clone()))
-                    })?;
+                    let connection = waiting.take().expect("it has just come");
+                    let connection = accessor.with(|mut a| a.get().view.table.push(connection))?;
                     accessor.spawn(Serve {
                         handle,
                         connection,
@@ -103,7 +106,7 @@ impl Sandbox {
             guard.watch(store, main).await??;
             Ok(Ok(()))
         };
-        let ended = self.enter(self.store(id, Occupancy::Many), body).await;
+        let ended = self.enter(store, body).await;
         ended.report(&self.context, id, "a shared handler's instance");
         broken.map_or(Ok(ended), Err)
     }
@@ -129,7 +132,10 @@ struct Serve {
 impl AccessorTask<State> for Serve {
     async fn run(self, accessor: &Accessor<State, HasSelf<State>>) -> wasmtime::Result<()> {
         // An error of the handler is its connection's end, and no more.
-        let (_result,) = self.handle.call_concurrent(accessor, (self.connection,)).await?;
+        let (result,) = self.handle.call_concurrent(accessor, (self.connection,)).await?;
+        if result.is_err() {
+            accessor.with(|mut a| a.get().view.context.metrics.handler_errors.increment());
+        }
         Ok(())
     }
 }

@@ -3,10 +3,13 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    sync::{Arc, mpsc::Sender},
+    sync::{Arc, atomic::Ordering, mpsc::Sender},
 };
 
-use conet_rt::{Handle, net::TcpListener};
+use conet_rt::{
+    Handle,
+    net::{TcpListener, TcpStream},
+};
 
 use super::{role::Role, spawner::Spawner};
 use crate::{
@@ -122,15 +125,39 @@ async fn serve_isolated(sandbox: &Arc<Sandbox>, listener: &TcpListener) -> Resul
             Err(ErrorCode::ShuttingDown) => return Ok(()),
             Err(code) => return Err(code),
         };
+        let accepted = Accepted { stream: Some(stream), context: context.clone() };
         let permits = (context.coroutines.acquire().await, context.instances.acquire().await);
         context.metrics.coroutines.increment();
         let sandbox = sandbox.clone();
         conet_rt::spawn(async move {
             // The permits outlive the instance.
             let _permits = permits;
-            sandbox.handle(stream, permit).await;
+            sandbox.handle(accepted.into_stream(), permit).await;
         })
         .detach();
+    }
+}
+
+/// A connection that no instance has yet: dropped at the end of the drain, it is reset as those are that one has.
+struct Accepted {
+    /// Some until an instance has it.
+    stream: Option<TcpStream>,
+    context: Arc<Context>,
+}
+
+impl Accepted {
+    fn into_stream(mut self) -> TcpStream {
+        self.stream.take().expect("it is taken once")
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take()
+            && self.context.cut_off.load(Ordering::Relaxed)
+        {
+            stream.reset();
+        }
     }
 }
 

@@ -1,0 +1,64 @@
+//! What the main thread waits for, and where it comes from.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::AtomicBool,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+    time::Instant,
+};
+
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use crate::{exit::Exit, tenancy::tenant::Event};
+
+/// What the main thread waits for.
+pub(super) enum Occurrence {
+    Signal,
+    Tenant(Event),
+    /// All that guests have printed is written.
+    Flushed,
+}
+
+/// The next occurrence; none if it does not come before the deadline.
+pub(super) fn next(happened: &Receiver<Occurrence>, deadline: Option<Instant>) -> Option<Occurrence> {
+    match deadline {
+        None => Some(happened.recv().expect("the host has a sender itself")),
+        Some(until) => happened.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
+    }
+}
+
+/// Signals go to `events`; until the flag it gives is cleared, one ends the process, in which nothing runs yet.
+pub(super) fn watch_signals(events: Sender<Occurrence>) -> std::io::Result<Arc<AtomicBool>> {
+    let starting = Arc::new(AtomicBool::new(true));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, Exit::Done.code().into(), starting.clone())?;
+    }
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        for _ in &mut signals {
+            if events.send(Occurrence::Signal).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(starting)
+}
+
+/// A sender of tenant events that ends in `events`.
+pub(super) fn forward(events: Sender<Occurrence>) -> std::io::Result<Sender<Event>> {
+    let (sender, receiver) = channel();
+    thread::Builder::new().name("events".into()).spawn(move || {
+        for event in receiver {
+            if events.send(Occurrence::Tenant(event)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(sender)
+}
