@@ -1,8 +1,9 @@
 //! What carries out operations. One interface, shaped by completions, over a closed set of drivers.
 //!
 //! From `submit` until its completion is taken, an operation's buffer and the descriptor it works on belong to the
-//! driver. A driver may complete an operation on its own (`wait` announces it) or only once it is asked (`take`),
-//! as epoll does: so the bytes arrive in a warm buffer just before their task reads them.
+//! driver. A driver may complete an operation on its own (`wait` announces it) or only once it is asked (`take`). Epoll
+//! receives small messages in the wait, while the kernel's code for it is warm, and large ones when asked, into a buffer
+//! that is warm when their task reads it.
 
 mod epoll;
 mod test;

@@ -28,8 +28,9 @@ impl Reactor {
         }
     }
 
-    /// Closes a connection abruptly: the peer gets a reset, not the end of the stream.
+    /// Closes a connection abruptly: the peer gets a reset, not the end of the stream, after what was sent if it is quick.
     pub(crate) fn reset(&mut self, key: SocketKey) {
+        self.flush_socket(key);
         if let Ok(fd) = self.fd(key) {
             // It cannot fail on a socket of ours; if it did, the peer would get the end instead.
             let _ = sockopt::set_socket_linger(fd, Some(Duration::ZERO));

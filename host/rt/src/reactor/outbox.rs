@@ -45,7 +45,7 @@ impl Outbox {
 
     /// Whether so many bytes more are too many.
     pub(super) fn is_full(&self, more: usize) -> bool {
-        self.bytes.len() + more > OUTBOX_BYTES_MAX
+        self.bytes.len() + more > OUTBOX_BYTES_MAX || self.parts.len() == PARTS_MAX
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -80,3 +80,4 @@ impl Outbox {
 
 /// What waits here is in the caches when it leaves.
 const OUTBOX_BYTES_MAX: usize = 128 << 10;
+const PARTS_MAX: usize = 128;

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use conet_rt::net::TcpStream;
-use conet_rt::{Worker, error, spawn, time};
+use conet_rt::{DriverKind, Worker, error, spawn, time};
 
 use crate::drivers::*;
 
@@ -64,6 +64,20 @@ fn a_reset_reaches_the_peer() {
         time::yield_now().await;
         near.reset();
         assert_eq!(waiting.await.unwrap(), ErrorKind::ConnectionReset);
+    });
+}
+
+/// Not under the test driver, where a reset may overtake it.
+#[test]
+fn what_was_sent_comes_before_a_reset() {
+    under(DriverKind::Epoll, async {
+        let (near, mut far) = std_pair().await;
+        near.send(b"last words".to_vec()).await.unwrap();
+        near.reset();
+        let mut received = [0; 10];
+        far.read_exact(&mut received).unwrap();
+        assert_eq!(&received, b"last words");
+        assert_eq!(far.read(&mut received).unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
 }
 
@@ -402,6 +416,7 @@ fn a_reset_that_a_send_meets_is_told() {
                 false => near.send(vec![7]).await.unwrap_err(),
             };
             assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+            assert!(near.try_send(b"again").is_err());
         }
     });
 }
