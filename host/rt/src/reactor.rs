@@ -76,8 +76,8 @@ impl Reactor {
         // No machine has 2^32 descriptors, so the index fits.
         let key = SocketKey { index: entry.key() as u32, generation: self.generation };
         let (read, write) = Default::default();
-        let (closing, unsent, failed) = Default::default();
-        entry.insert(Socket { key, kind, closing, read, write, left, unsent, room, failed, ending });
+        let (closing, unsent) = Default::default();
+        entry.insert(Socket { key, kind, closing, read, write, left, unsent, room, ending });
         self.driver.register(key, fd, kind);
         key
     }
@@ -142,9 +142,7 @@ impl Reactor {
                 self.discarded.extend(slot.waker.take());
             }
         }
-        let polled = polled.map(|result| left.amend(result));
-        socket.failed |= matches!(polled, Poll::Ready(Err(_)));
-        polled
+        polled.map(|result| left.amend(result))
     }
 
     /// Ends an operation whose future is gone.

@@ -12,6 +12,8 @@ pub(super) struct Left {
     read: Option<Box<io::Result<Outcome>>>,
     /// What became of bytes from the outbox.
     error: Option<io::Error>,
+    /// An operation has failed.
+    failed: bool,
 }
 
 impl Left {
@@ -29,6 +31,12 @@ impl Left {
     /// Bytes that were taken from a task cannot be sent.
     pub(super) fn keep_error(&mut self, error: io::Error) {
         self.error = Some(error);
+        self.failed = true;
+    }
+
+    /// Whether an operation has failed: then the kernel is to say at once what a send comes to.
+    pub(super) fn failed(&self) -> bool {
+        self.failed
     }
 
     pub(super) fn take_error(&mut self) -> Option<io::Error> {
@@ -49,12 +57,14 @@ impl Left {
     /// What the operation comes to. A reset that a send has met ends the stream for receivers too, who would take it
     /// for the peer's end.
     pub(super) fn amend(&mut self, result: io::Result<Outcome>) -> io::Result<Outcome> {
-        match result {
+        let result = match result {
             Ok(Outcome::Received(buf)) if buf.is_empty() => match self.take_error() {
                 Some(error) => Err(error),
                 None => Ok(Outcome::Received(buf)),
             },
             result => result,
-        }
+        };
+        self.failed |= result.is_err();
+        result
     }
 }

@@ -44,7 +44,7 @@ impl Reactor {
             return Some(Err(Errno::PIPE.into()));
         }
         let needed = data.len() + OVERHEAD_BYTES;
-        let small = data.len() <= SMALL_BYTES_MAX && !socket.failed;
+        let small = data.len() <= SMALL_BYTES_MAX && !socket.left.failed();
         if small && socket.unsent && socket.room >= needed && self.outbox.append(key, data) {
             socket.room -= needed;
             return Some(Ok(data.len()));
@@ -97,10 +97,7 @@ impl Reactor {
         socket.unsent = false;
         match self.driver.send_all(key, bytes) {
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => {
-                socket.failed = true;
-                socket.left.keep_error(error);
-            }
+            Poll::Ready(Err(error)) => socket.left.keep_error(error),
             Poll::Pending => socket.write.flight = Flight::Rest,
         }
     }

@@ -23,8 +23,6 @@ pub(super) struct Socket {
     pub(super) unsent: bool,
     /// At least so much the kernel will still take of it at once.
     pub(super) room: usize,
-    /// An operation has failed: the kernel is to say of the next ones what they come to.
-    pub(super) failed: bool,
     /// Nothing more is to be sent. If a rest is in flight, the peer is told when it has left.
     pub(super) ending: bool,
 }
