@@ -3,10 +3,7 @@
 //! A machine's noise is larger than some differences, and drifts. So every number is measured next to the one it is
 //! compared with, and the spread over the rounds is shown.
 
-mod artifact;
-mod contender;
 mod markdown;
-mod process;
 mod table;
 
 use std::io::Write;
@@ -15,13 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::contender::{Build, Contender, Server};
 use crate::load::{self, Pace, Plan, Report};
 use crate::serve::raise_open_files;
 use crate::{affinity, idle};
-pub use artifact::Build;
-pub use contender::Contender;
 use markdown::Section;
-use process::Server;
 use table::{Row, Table};
 
 /// What to compare, and how.

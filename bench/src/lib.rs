@@ -7,6 +7,7 @@
 
 pub mod affinity;
 pub mod compare;
+pub mod contender;
 pub mod cpu;
 pub mod idle;
 pub mod load;

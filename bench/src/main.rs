@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use conet_bench::compare::{self, Build, Comparison, Contender};
+use conet_bench::compare::{self, Comparison};
+use conet_bench::contender::{Build, Contender};
 use conet_bench::load::{self, Pace, Peer, Plan};
 use conet_bench::{affinity, idle, serve, start};
 use serde::Serialize;

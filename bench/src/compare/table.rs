@@ -3,7 +3,8 @@
 use std::fmt;
 use std::fs;
 
-use super::{Comparison, Contender};
+use super::Comparison;
+use crate::contender::Contender;
 use crate::load::Report;
 
 /// What a line of the table is about.
@@ -213,7 +214,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::compare::Build;
+    use crate::contender::Build;
     use crate::load::{Errors, Latency, ServerTime};
 
     fn report(requests_per_second: f64) -> Report {

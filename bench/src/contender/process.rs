@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use crate::affinity;
 
 /// A running server. Dropping it kills it.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
     log: Log,
@@ -25,7 +25,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts it on `core` and waits until it listens.
-    pub(super) fn start(mut command: Command, core: usize) -> Result<Self> {
+    pub(crate) fn start(mut command: Command, core: usize) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // A child inherits the cores of the thread that starts it, so it never runs elsewhere.
         let spawn = || {
@@ -55,16 +55,16 @@ impl Server {
     }
 
     /// Where it listens.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// What it last wrote to its standard error, for a message about its failure.
-    pub(super) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let lines = self.log.lines();
         if lines.is_empty() {
             return "the server wrote nothing".into();
@@ -73,7 +73,7 @@ impl Server {
     }
 
     /// Asks it to end, and kills it if it does not.
-    pub(super) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("the server ended with {status} during the measurement; {}", self.last_words());
         }

@@ -1,11 +1,16 @@
 //! The servers that take turns.
 
+mod artifact;
+mod process;
+
 use std::process::Command;
 
 use anyhow::Result;
 use clap::ValueEnum;
 
-use super::artifact::{Artifact, Build};
+use artifact::Artifact;
+pub use artifact::Build;
+pub(crate) use process::Server;
 
 /// An echo server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -42,12 +47,12 @@ impl Contender {
     }
 
     /// Builds what it needs.
-    pub(super) fn prepare(self, build: Build) -> Result<()> {
+    pub(crate) fn prepare(self, build: Build) -> Result<()> {
         self.artifacts().iter().try_for_each(|artifact| artifact.prepare(build))
     }
 
     /// Starts it on a free port.
-    pub(super) fn command(self) -> Result<Command> {
+    pub(crate) fn command(self) -> Result<Command> {
         let [program, rest @ ..] = self.artifacts() else { unreachable!("every server has a program") };
         let mut command = Command::new(program.path()?);
         match self {
