@@ -133,6 +133,7 @@ impl Comparison {
             pace: Pace::Closed { depth: self.depth },
             warm_up: self.warm_up,
             duration: self.duration,
+            requests: None,
             threads: 1,
             cores: vec![self.load_core],
             spin: self.spin,

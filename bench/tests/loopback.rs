@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -80,6 +81,35 @@ fn closed_loop_gets_every_byte_back_from_tokio() {
     let server = address.recv().expect("it binds");
     assert_clean(&run(&short(server, 64)));
     assert_clean(&run(&Plan { size: 300_000, ..short(server, 2) }));
+}
+
+/// A server that counts what it echoes: the exact number arrives, after one message on each connection, and no more.
+#[test]
+fn an_exact_number_of_requests_is_sent() {
+    static ECHOED: AtomicU64 = AtomicU64::new(0);
+    let server = server(|mut stream| {
+        // Counted before it is answered.
+        let count = |_: &mut [u8]| drop(ECHOED.fetch_add(1, Ordering::SeqCst));
+        while echo_message(&mut stream, count) {}
+    });
+    let plan = Plan { threads: 2, pace: Pace::Closed { depth: 3 }, ..Plan::new(server, 7) };
+    let (warm_up, duration) = (Duration::ZERO, Duration::from_secs(60));
+    let report = run(&Plan { requests: Some(1001), warm_up, duration, ..plan });
+    assert_clean(&report);
+    assert_eq!(report.requests, 1001);
+    assert!(report.seconds < 60.0, "{report}");
+    assert_eq!(ECHOED.load(Ordering::SeqCst), 1001 + 7);
+}
+
+#[test]
+fn requests_that_find_no_time_are_unanswered() {
+    let server = server(|mut stream| {
+        echo_message(&mut stream, |_| {});
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let plan = Plan { warm_up: Duration::ZERO, ..short(server, 3) };
+    let report = run(&Plan { requests: Some(10), ..plan });
+    assert_eq!((report.requests, report.errors.unanswered), (0, 10), "{report}");
 }
 
 #[test]

@@ -31,9 +31,13 @@ pub(super) struct LoadArgs {
     /// Messages per second over all connections (open loop).
     #[arg(long)]
     rate: Option<u64>,
-    /// The measured time.
-    #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
-    duration: Duration,
+    /// Send exactly so many requests, after a first one on each connection, and be done when they are answered (closed
+    /// loop). --duration is then the longest that may take, a minute unless given.
+    #[arg(long, conflicts_with_all = ["rate", "warm_up"])]
+    requests: Option<u64>,
+    /// The measured time, 3 s unless given.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    duration: Option<Duration>,
     /// Load before it.
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     warm_up: Duration,
@@ -66,7 +70,7 @@ pub(super) fn run(args: LoadArgs) -> Result<ExitCode> {
     affinity::pin(&plan.cores)?;
     let ceiling = match (plan.peer, plan.pace) {
         (Peer::Server(_), Pace::Closed { .. }) if !ceiling.is_zero() => {
-            let null = Plan { duration: ceiling, warm_up: ceiling / 4, ..plan.null() };
+            let null = Plan { duration: ceiling, warm_up: ceiling / 4, requests: None, ..plan.null() };
             Some(load::run(&null)?.requests_per_second)
         }
         _ => None,
@@ -78,13 +82,18 @@ pub(super) fn run(args: LoadArgs) -> Result<ExitCode> {
 
 impl From<LoadArgs> for Plan {
     fn from(args: LoadArgs) -> Self {
+        let (duration, warm_up) = match args.requests {
+            None => (Duration::from_secs(3), args.warm_up),
+            Some(_) => (Duration::from_secs(60), Duration::ZERO),
+        };
         Self {
             peer: args.address.map_or(Peer::Null, Peer::Server),
             connections: args.connections,
             size: args.size,
             pace: args.rate.map_or(Pace::Closed { depth: args.depth }, |rate| Pace::Open { rate }),
-            warm_up: args.warm_up,
-            duration: args.duration,
+            warm_up,
+            duration: args.duration.unwrap_or(duration),
+            requests: args.requests,
             threads: args.threads,
             cores: args.cores,
             spin: args.spin,

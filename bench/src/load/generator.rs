@@ -28,6 +28,8 @@ pub(super) struct Generator<'a> {
     thread: usize,
     threads: usize,
     share: usize,
+    /// Requests still to be sent, if that is what ends the load.
+    unsent: Option<u64>,
     epoll: OwnedFd,
     events: Vec<Event>,
     buffer: Vec<u8>,
@@ -47,7 +49,7 @@ enum Phase<'t> {
 
 impl<'a> Generator<'a> {
     pub(super) fn new(plan: &Plan, thread: usize, pattern: &'a Pattern) -> Result<Self> {
-        let share = (plan.connections + plan.threads - 1 - thread) / plan.threads;
+        let share = share_of(plan.connections as u64, thread as u64, plan.threads as u64) as usize;
         Ok(Self {
             pattern,
             peer: plan.peer,
@@ -60,6 +62,7 @@ impl<'a> Generator<'a> {
             thread,
             threads: plan.threads,
             share,
+            unsent: plan.requests.map(|requests| share_of(requests, thread as u64, plan.threads as u64)),
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             events: Vec::with_capacity(EVENTS),
             buffer: vec![0; PERIOD],
@@ -110,13 +113,15 @@ impl<'a> Generator<'a> {
         for index in 0..self.connections.len() {
             let now = Instant::now();
             for _ in 0..depth {
-                self.request(index, now);
+                if take(&mut self.unsent) {
+                    self.request(index, now);
+                }
             }
             self.flush(index, tally);
         }
         loop {
             let now = Instant::now();
-            if tally.tick(now)?.is_zero() || !self.alive() {
+            if tally.tick(now)?.is_zero() || !self.alive() || self.done() {
                 return Ok(());
             }
             self.wait(if self.spin { now } else { window.to })?;
@@ -167,6 +172,7 @@ impl<'a> Generator<'a> {
             };
         }
         let now = Instant::now();
+        tally.never_sent(self.unsent.unwrap_or(0));
         for start in self.connections.iter().flatten().flat_map(Connection::unanswered) {
             tally.unanswered(start, now);
         }
@@ -229,7 +235,9 @@ impl<'a> Generator<'a> {
                     Phase::Ramp { answered } => *answered += 1,
                     Phase::Load(tally) => {
                         tally.answered(start, now);
-                        if let Pace::Closed { .. } = self.pace {
+                        if let Pace::Closed { .. } = self.pace
+                            && take(&mut self.unsent)
+                        {
                             connection.request(now, self.size);
                         }
                     }
@@ -274,6 +282,11 @@ impl<'a> Generator<'a> {
         self.connections.iter().any(Option::is_some)
     }
 
+    /// All that were to be sent have been, and are answered.
+    fn done(&self) -> bool {
+        self.unsent == Some(0) && !self.in_flight()
+    }
+
     fn in_flight(&self) -> bool {
         self.connections.iter().flatten().any(|connection| connection.in_flight() > 0)
     }
@@ -282,6 +295,23 @@ impl<'a> Generator<'a> {
         match self.peer {
             Peer::Server(address) => address.to_string(),
             Peer::Null => "a connection to itself".into(),
+        }
+    }
+}
+
+/// What falls to one of `threads`.
+fn share_of(all: u64, thread: u64, threads: u64) -> u64 {
+    (all + threads - 1 - thread) / threads
+}
+
+/// Takes one, if there is a limit; gives whether one was left.
+fn take(unsent: &mut Option<u64>) -> bool {
+    match unsent {
+        None => true,
+        Some(0) => false,
+        Some(left) => {
+            *left -= 1;
+            true
         }
     }
 }

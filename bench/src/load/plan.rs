@@ -23,6 +23,9 @@ pub struct Plan {
     pub warm_up: Duration,
     /// The measured time.
     pub duration: Duration,
+    /// In a closed loop, send exactly so many and be done when they are answered; `duration` is then the longest that may
+    /// take. The first echo on each connection comes on top.
+    pub requests: Option<u64>,
     /// Generator threads.
     pub threads: usize,
     /// Cores of the threads, in turn; none: the kernel places them.
@@ -55,6 +58,7 @@ impl Plan {
             pace: Pace::Closed { depth: 1 },
             warm_up: Duration::from_millis(500),
             duration: Duration::from_secs(2),
+            requests: None,
             threads: 1,
             cores: Vec::new(),
             spin: false,
@@ -80,6 +84,11 @@ impl Plan {
             self.pace != Pace::Open { rate: 0 },
             "an open loop needs a rate of at least one message per second"
         );
+        if let Some(requests) = self.requests {
+            ensure!(requests > 0, "at least one request is to be sent");
+            ensure!(matches!(self.pace, Pace::Closed { .. }), "a number of requests needs a closed loop");
+            ensure!(self.warm_up.is_zero(), "a number of requests leaves no room for a warm-up");
+        }
         let files = raise_open_files()?;
         ensure!(
             (self.connections + self.threads + SPARE_FILES) as u64 <= files,

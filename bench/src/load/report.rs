@@ -21,7 +21,7 @@ pub struct Report {
     pub depth: Option<usize>,
     /// Messages meant to be sent per second, in an open loop.
     pub rate: Option<u64>,
-    /// The measured time in seconds.
+    /// The measured time in seconds; with a number of requests, what they took.
     pub seconds: f64,
     /// Requests answered within the measured time.
     pub requests: u64,
@@ -79,7 +79,8 @@ impl Report {
     pub(super) fn new(plan: &Plan, outcomes: impl Iterator<Item = Outcome>) -> Self {
         let mut sum = Sum::new();
         outcomes.for_each(|outcome| sum.add(&outcome));
-        let seconds = plan.duration.as_secs_f64();
+        // With a number of requests the load ends when they are answered.
+        let seconds = plan.requests.map_or(plan.duration, |_| sum.measured).as_secs_f64();
         let requests_per_second = sum.answered as f64 / seconds;
         let (depth, rate) = match plan.pace {
             Pace::Closed { depth } => (Some(depth), None),
@@ -117,6 +118,7 @@ struct Sum {
     thread_time: Duration,
     server_time: Option<ProcessTime>,
     waited: Option<Duration>,
+    measured: Duration,
 }
 
 impl Sum {
@@ -129,6 +131,7 @@ impl Sum {
             thread_time: Duration::ZERO,
             server_time: None,
             waited: None,
+            measured: Duration::ZERO,
         }
     }
 
@@ -139,6 +142,7 @@ impl Sum {
         self.late_max = self.late_max.max(outcome.late_max);
         self.thread_time += outcome.thread_time;
         self.waited = self.waited.max(outcome.waited);
+        self.measured = self.measured.max(outcome.measured);
         self.server_time = self.server_time.or(outcome.server_time);
     }
 }
@@ -159,7 +163,7 @@ impl fmt::Display for Report {
         let Latency { p50_us, p99_us, p999_us, max_us } = self.latency;
         writeln!(
             f,
-            "requests   {:.0}/s, {:.1} MB/s ({} in {} s, {} connections, {} bytes)",
+            "requests   {:.0}/s, {:.1} MB/s ({} in {:.1} s, {} connections, {} bytes)",
             self.requests_per_second,
             self.megabytes_per_second,
             self.requests,

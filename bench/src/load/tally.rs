@@ -31,7 +31,7 @@ impl Window {
 pub struct Errors {
     /// Connections lost, by the reason.
     pub connections: BTreeMap<String, u64>,
-    /// Requests without an answer when waiting for it was given up; their latency so far is counted.
+    /// Requests without an answer when waiting for it was given up; the latency so far of those that were sent is counted.
     pub unanswered: u64,
 }
 
@@ -82,6 +82,8 @@ pub(super) struct Outcome {
     pub(super) server_time: Option<ProcessTime>,
     /// The longer of the times that this thread and the server were kept from running within it.
     pub(super) waited: Option<Duration>,
+    /// How much of the measured time was used.
+    pub(super) measured: Duration,
 }
 
 impl Tally {
@@ -94,6 +96,7 @@ impl Tally {
             thread_time: Duration::ZERO,
             server_time: None,
             waited: None,
+            measured: Duration::ZERO,
         };
         Self { window, server_pid, at_start: None, spun: Duration::ZERO, outcome }
     }
@@ -108,6 +111,7 @@ impl Tally {
 
     /// The measured time is over.
     pub(super) fn close(&mut self) -> Result<()> {
+        self.outcome.measured = Instant::now().min(self.window.to) - self.window.from;
         let Some(before) = &self.at_start else { return Ok(()) };
         let after = Usage::now(self.server_pid)?;
         self.outcome.thread_time = after.thread.saturating_sub(before.thread).saturating_sub(self.spun);
@@ -143,6 +147,11 @@ impl Tally {
     pub(super) fn unanswered(&mut self, start: Instant, now: Instant) {
         self.outcome.errors.unanswered += 1;
         self.record(start, now);
+    }
+
+    /// So many requests of those that were to be sent have not been, for lack of time or of connections.
+    pub(super) fn never_sent(&mut self, requests: u64) {
+        self.outcome.errors.unanswered += requests;
     }
 
     /// A connection was lost.
