@@ -1,6 +1,7 @@
 //! The command line.
 
 mod compare;
+mod instructions;
 mod load;
 
 use std::fmt::Display;
@@ -75,6 +76,12 @@ enum Command {
     /// within a round. A server that is not built yet is built first, by cargo or cc. Ends with 1 if any run had
     /// errors.
     Compare(compare::CompareArgs),
+    /// Count the instructions that a server executes for a request in user space.
+    ///
+    /// Runs each server under valgrind with two numbers of requests, and divides the difference of the counts by the
+    /// difference of requests. Unlike a time, the result is the same whatever else the machine does, to about one per cent, so
+    /// it can be recorded and checked. Needs valgrind. Takes about a minute.
+    Instructions(instructions::InstructionsArgs),
     /// Baseline: a raw epoll loop on one thread.
     ServeEpoll {
         /// Where to listen; port 0 takes a free port.
@@ -100,6 +107,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             report(&start::run(&host, &component, rounds)?, json)
         }
         Command::Compare(args) => compare::run(args),
+        Command::Instructions(args) => instructions::run(args),
         Command::ServeEpoll { address } => {
             serve::raise_open_files()?;
             let server = serve::epoll::Server::bind(address)?;

@@ -105,7 +105,7 @@ impl Comparison {
     }
 
     fn measure(&self, contender: Contender, connections: usize) -> Result<Report> {
-        let server = Server::start(contender.command()?, self.server_core)?;
+        let server = Server::start(contender.command(&[])?, self.server_core)?;
         let plan = Plan {
             peer: load::Peer::Server(server.address()),
             server_pid: Some(server.pid()),
@@ -117,7 +117,7 @@ impl Comparison {
     }
 
     fn idle(&self, contender: Contender) -> Result<f64> {
-        let server = Server::start(contender.command()?, self.server_core)?;
+        let server = Server::start(contender.command(&[])?, self.server_core)?;
         let report = idle::run(server.address(), server.pid(), self.idle_connections)
             .with_context(|| format!("{}, idle: {}", contender.label(), server.last_words()))?;
         eprintln!("idle: {}: {report}", contender.label());

@@ -3,6 +3,7 @@
 mod artifact;
 mod process;
 
+use std::ffi::OsString;
 use std::process::Command;
 
 use anyhow::Result;
@@ -10,6 +11,7 @@ use clap::ValueEnum;
 
 use artifact::Artifact;
 pub use artifact::Build;
+pub(crate) use artifact::target;
 pub(crate) use process::Server;
 
 /// An echo server.
@@ -46,13 +48,18 @@ impl Contender {
         }
     }
 
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
     /// Builds what it needs.
     pub(crate) fn prepare(self, build: Build) -> Result<()> {
         self.artifacts().iter().try_for_each(|artifact| artifact.prepare(build))
     }
 
-    /// Starts it on a free port.
-    pub(crate) fn command(self) -> Result<Command> {
+    /// Starts it on a free port. `host_options` are more options of `conet-host run`, which no other server sees.
+    pub(crate) fn command(self, host_options: &[OsString]) -> Result<Command> {
         let [program, rest @ ..] = self.artifacts() else { unreachable!("every server has a program") };
         let mut command = Command::new(program.path()?);
         match self {
@@ -60,8 +67,10 @@ impl Contender {
             Self::EpollC => command.arg(ANY_PORT),
             Self::Tokio => command.args(["serve-tokio", ANY_PORT]),
             Self::Runtime => command.args(["--workers", "1", ANY_PORT]),
-            Self::ConetGo => command.args(["run", "--workers", "1"]),
-            Self::ConetInstance => command.args(["run", "--workers", "1", "--listen", ANY_PORT]),
+            Self::ConetGo => command.args(["run", "--workers", "1"]).args(host_options),
+            Self::ConetInstance => {
+                command.args(["run", "--workers", "1", "--listen", ANY_PORT]).args(host_options)
+            }
         };
         for guest in rest {
             command.arg(guest.path()?);

@@ -10,6 +10,7 @@ pub mod compare;
 pub mod contender;
 pub mod cpu;
 pub mod idle;
+pub mod instructions;
 pub mod load;
 pub mod memory;
 pub mod serve;

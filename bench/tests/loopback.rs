@@ -89,7 +89,9 @@ fn an_exact_number_of_requests_is_sent() {
     static ECHOED: AtomicU64 = AtomicU64::new(0);
     let server = server(|mut stream| {
         // Counted before it is answered.
-        let count = |_: &mut [u8]| drop(ECHOED.fetch_add(1, Ordering::SeqCst));
+        let count = |_: &mut [u8]| {
+            ECHOED.fetch_add(1, Ordering::SeqCst);
+        };
         while echo_message(&mut stream, count) {}
     });
     let plan = Plan { threads: 2, pace: Pace::Closed { depth: 3 }, ..Plan::new(server, 7) };

@@ -41,7 +41,7 @@ impl Artifact {
     pub(super) fn path(self) -> Result<PathBuf> {
         let bench = env::current_exe().context("cannot find this program's own file")?;
         let profile = bench.parent().context("this program lies in no directory")?;
-        let target = profile.parent().unwrap_or(profile);
+        let target = target()?;
         Ok(match self {
             Self::Bench => bench,
             Self::EpollC => profile.join("epoll-c"),
@@ -78,6 +78,13 @@ impl Artifact {
             Self::EchoHandler => "cargo build --release --target wasm32-wasip2 -p echo-handler".into(),
         }
     }
+}
+
+/// The target directory this program was built into.
+pub(crate) fn target() -> Result<PathBuf> {
+    let bench = env::current_exe().context("cannot find this program's own file")?;
+    let profile = bench.parent().context("this program lies in no directory")?;
+    Ok(profile.parent().unwrap_or(profile).to_owned())
 }
 
 /// The C loop's source is part of this program, so a binary older than the program may be of another source.

@@ -72,12 +72,13 @@ impl Server {
         format!("the server last wrote:\n  {}", lines.iter().cloned().collect::<Vec<_>>().join("\n  "))
     }
 
-    /// Asks it to end, and kills it if it does not.
-    pub(crate) fn stop(mut self) -> Result<()> {
+    /// Asks it to end, and kills it if it does not. Gives the last lines that it wrote to its standard error.
+    pub(crate) fn stop(mut self) -> Result<Vec<String>> {
         if let Some(status) = self.child.try_wait()? {
             bail!("the server ended with {status} during the measurement; {}", self.last_words());
         }
-        self.end().map(drop)
+        self.end()?;
+        Ok(self.log.lines().iter().cloned().collect())
     }
 
     fn end(&mut self) -> Result<ExitStatus> {
