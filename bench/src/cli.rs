@@ -88,6 +88,12 @@ enum Command {
         #[arg(default_value = "127.0.0.1:7000")]
         address: SocketAddr,
     },
+    /// Baseline: a raw io_uring loop on one thread.
+    ServeIoUring {
+        /// Where to listen; port 0 takes a free port.
+        #[arg(default_value = "127.0.0.1:7000")]
+        address: SocketAddr,
+    },
     /// Baseline: tokio on one thread.
     ServeTokio {
         /// Where to listen; port 0 takes a free port.
@@ -111,6 +117,11 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::ServeEpoll { address } => {
             serve::raise_open_files()?;
             let server = serve::epoll::Server::bind(address)?;
+            listening(server.local_addr()?);
+            server.run().map(|()| ExitCode::SUCCESS)
+        }
+        Command::ServeIoUring { address } => {
+            let server = serve::io_uring::Server::bind(address)?;
             listening(server.local_addr()?);
             server.run().map(|()| ExitCode::SUCCESS)
         }

@@ -3,7 +3,7 @@
 //! Everything runs on Linux over loopback. The numbers mean something only beside each other, taken in turn on one
 //! machine, which is what [`compare`] does.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod affinity;
 pub mod compare;

@@ -1,6 +1,7 @@
 //! Native echo servers to compare with: one thread, the same buffer, TCP_NODELAY on.
 
 pub mod epoll;
+pub mod io_uring;
 pub mod tokio;
 
 use anyhow::{Context, Result};

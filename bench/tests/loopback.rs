@@ -22,6 +22,21 @@ fn epoll_server() -> SocketAddr {
     address
 }
 
+/// The raw io_uring baseline, where the system lets us.
+fn io_uring_server() -> Option<SocketAddr> {
+    if !serve::io_uring::is_available() {
+        eprintln!("this system has no io_uring");
+        return None;
+    }
+    let (sender, address) = mpsc::channel();
+    thread::spawn(move || {
+        let server = serve::io_uring::Server::bind(ANY_PORT).expect("a free port");
+        sender.send(server.local_addr().expect("it is bound")).expect("the test waits");
+        server.run()
+    });
+    Some(address.recv().expect("it binds"))
+}
+
 /// A server whose every connection is handled by `handle`.
 fn server(handle: impl Fn(TcpStream) + Copy + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind(ANY_PORT).expect("a free port");
@@ -81,6 +96,35 @@ fn closed_loop_gets_every_byte_back_from_tokio() {
     let server = address.recv().expect("it binds");
     assert_clean(&run(&short(server, 64)));
     assert_clean(&run(&Plan { size: 300_000, ..short(server, 2) }));
+}
+
+/// Over several rounds, so that slots are closed and used again, and with more than all buffers hold.
+#[test]
+fn closed_loop_gets_every_byte_back_from_io_uring() {
+    let Some(server) = io_uring_server() else { return };
+    for (connections, size, depth) in
+        [(1, 1, 1), (64, 64, 1), (8, 64, 16), (2, 1_000_000, 2), (64, 100_000, 2), (3, 4096, 1)]
+    {
+        let pace = Pace::Closed { depth };
+        assert_clean(&run(&Plan { size, pace, ..short(server, connections) }));
+    }
+}
+
+/// A peer that sends and never reads takes every buffer; the others are served again once it is gone.
+#[test]
+fn io_uring_gets_its_buffers_back_from_a_peer_that_resets() {
+    let Some(server) = io_uring_server() else { return };
+    let mut greedy = TcpStream::connect(server).expect("it listens");
+    // Not a wait for something: when nothing is taken any more, there is no buffer left.
+    greedy.set_write_timeout(Some(Duration::from_millis(200))).expect("a valid timeout");
+    let mut sent = 0;
+    while let Ok(bytes) = greedy.write(&[7; 65_536]) {
+        sent += bytes;
+    }
+    assert!(sent > 1024 * 4096, "{sent}");
+    // With its echo unread, this is a reset.
+    drop(greedy);
+    assert_clean(&run(&short(server, 64)));
 }
 
 /// A server that counts what it echoes: the exact number arrives, after one message on each connection, and no more.
