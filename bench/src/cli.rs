@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use conet_bench::serve::tokio::Flavor;
 use conet_bench::{idle, serve, start};
 use serde::Serialize;
 
@@ -94,8 +95,11 @@ enum Command {
         #[arg(default_value = "127.0.0.1:7000")]
         address: SocketAddr,
     },
-    /// Baseline: tokio on one thread.
+    /// Baseline: tokio.
     ServeTokio {
+        /// The multi-thread runtime, a worker for each core, instead of all on one thread.
+        #[arg(long)]
+        multi_thread: bool,
         /// Where to listen; port 0 takes a free port.
         #[arg(default_value = "127.0.0.1:7000")]
         address: SocketAddr,
@@ -125,9 +129,10 @@ pub(crate) fn run() -> Result<ExitCode> {
             listening(server.local_addr()?);
             server.run().map(|()| ExitCode::SUCCESS)
         }
-        Command::ServeTokio { address } => {
+        Command::ServeTokio { address, multi_thread } => {
             serve::raise_open_files()?;
-            serve::tokio::run(address, listening).map(|()| ExitCode::SUCCESS)
+            let flavor = if multi_thread { Flavor::MultiThread } else { Flavor::CurrentThread };
+            serve::tokio::run(address, flavor, listening).map(|()| ExitCode::SUCCESS)
         }
     }
 }
@@ -142,7 +147,10 @@ fn say(text: &str) -> Result<()> {
 
 /// As it was given, without where this program lies.
 fn command_line() -> String {
-    let args = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    let args = std::env::args_os().skip(1).map(|arg| match arg.to_string_lossy() {
+        arg if arg.contains([' ', '\'', '"', '$']) => format!("'{}'", arg.replace('\'', "'\\''")),
+        arg => arg.into_owned(),
+    });
     std::iter::once("conet-bench".to_owned()).chain(args).collect::<Vec<_>>().join(" ")
 }
 

@@ -54,9 +54,7 @@ pub struct Comparison {
 pub fn run(comparison: &Comparison, command_line: &str, out: &mut dyn Write) -> Result<bool> {
     comparison.check()?;
     let section = comparison.markdown.as_deref().map(Section::find).transpose()?;
-    for server in &comparison.servers {
-        server.prepare(comparison.build)?;
-    }
+    let comparison = &Comparison { servers: prepare(comparison, out)?, ..comparison.clone() };
     // Cargo was free to use every core; from here on this process stays out of the server's way.
     affinity::pin(&[comparison.load_core])?;
     let mut table = Table::new(comparison, command_line);
@@ -72,6 +70,18 @@ pub fn run(comparison: &Comparison, command_line: &str, out: &mut dyn Write) -> 
     writeln!(out, "{text}")?;
     section.map(|section| section.write(&text)).transpose()?;
     Ok(table.is_clean())
+}
+
+/// Those that can run here. A line says which cannot, and why.
+fn prepare(comparison: &Comparison, out: &mut dyn Write) -> Result<Vec<Contender>> {
+    let mut servers = Vec::new();
+    for &server in &comparison.servers {
+        match server.prepare(comparison.build)? {
+            None => servers.push(server),
+            Some(reason) => writeln!(out, "Left out: {}: {reason}.\n", server.label())?,
+        }
+    }
+    Ok(servers)
 }
 
 impl Comparison {
@@ -105,7 +115,7 @@ impl Comparison {
     }
 
     fn measure(&self, contender: Contender, connections: usize) -> Result<Report> {
-        let server = Server::start(contender.command(&[])?, self.server_core)?;
+        let server = Server::start(contender.command(&[])?, self.server_core, contender.address())?;
         let plan = Plan {
             peer: load::Peer::Server(server.address()),
             server_pid: Some(server.pid()),
@@ -117,7 +127,7 @@ impl Comparison {
     }
 
     fn idle(&self, contender: Contender) -> Result<f64> {
-        let server = Server::start(contender.command(&[])?, self.server_core)?;
+        let server = Server::start(contender.command(&[])?, self.server_core, contender.address())?;
         let report = idle::run(server.address(), server.pid(), self.idle_connections)
             .with_context(|| format!("{}, idle: {}", contender.label(), server.last_words()))?;
         eprintln!("idle: {}: {report}", contender.label());

@@ -54,7 +54,9 @@ pub fn run(counting: &Counting) -> Result<Record> {
     );
     look_for_valgrind()?;
     for server in &counting.servers {
-        server.prepare(counting.build)?;
+        if let Some(reason) = server.prepare(counting.build)? {
+            bail!("{}: {reason}", server.label());
+        }
     }
     affinity::pin(&[counting.load_core])?;
     let mut record = Record::new(counting.connections, counting.size);
@@ -78,8 +80,8 @@ impl Counting {
 
     /// Instructions from the server's start to its end, with so many requests between.
     fn count(&self, server: Contender, requests: u64) -> Result<u64> {
-        let process =
-            Server::start(under_valgrind(&server.command(&host_options(server)?)?), self.server_core)?;
+        let command = under_valgrind(&server.command(&host_options(server)?)?);
+        let process = Server::start(command, self.server_core, server.address())?;
         if requests > 0 {
             let plan = Plan {
                 size: self.size,
@@ -132,7 +134,11 @@ fn under_valgrind(command: &Command) -> Command {
 
 /// A pool for no more than the connections: valgrind cannot reserve the address space of the usual one.
 fn host_options(server: Contender) -> Result<Vec<OsString>> {
-    let memory = if server == Contender::ConetInstance { "2MiB" } else { "64MiB" };
+    let memory = if matches!(server, Contender::ConetInstance | Contender::ConetInstanceIoUring) {
+        "2MiB"
+    } else {
+        "64MiB"
+    };
     let most = CONNECTIONS_MAX + SPARE;
     let mut options: Vec<OsString> = ["--memory-max", memory, "--coroutines-max"].map(OsString::from).into();
     options.extend([most.to_string().into(), "--connections-max".into(), most.to_string().into()]);

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use conet_bench::load::{self, Pace, Plan, Report};
 use conet_bench::serve;
+use conet_bench::serve::tokio::Flavor;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -89,13 +90,14 @@ fn closed_loop_gets_every_byte_back_from_the_epoll_baseline() {
 
 #[test]
 fn closed_loop_gets_every_byte_back_from_tokio() {
-    let (sender, address) = mpsc::channel();
-    thread::spawn(|| {
-        serve::tokio::run(ANY_PORT, move |address| sender.send(address).expect("the test waits"))
-    });
-    let server = address.recv().expect("it binds");
-    assert_clean(&run(&short(server, 64)));
-    assert_clean(&run(&Plan { size: 300_000, ..short(server, 2) }));
+    for flavor in [Flavor::CurrentThread, Flavor::MultiThread] {
+        let (sender, address) = mpsc::channel();
+        let bound = move |address| sender.send(address).expect("the test waits");
+        thread::spawn(move || serve::tokio::run(ANY_PORT, flavor, bound));
+        let server = address.recv().expect("it binds");
+        assert_clean(&run(&short(server, 64)));
+        assert_clean(&run(&Plan { size: 300_000, ..short(server, 2) }));
+    }
 }
 
 /// Over several rounds, so that slots are closed and used again, and with more than all buffers hold.

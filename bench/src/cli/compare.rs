@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use conet_bench::compare::{self, Comparison};
-use conet_bench::contender::{Build, Contender};
+use conet_bench::contender::{Build, Contender, Other};
 
 use super::{command_line, seconds};
 
@@ -17,6 +17,10 @@ pub(super) struct CompareArgs {
     /// Which servers, in this order.
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = Contender::ALL)]
     servers: Vec<Contender>,
+    /// One more echo server: NAME=COMMAND if it writes `listening on ADDRESS` to its standard error, else
+    /// NAME@ADDRESS=COMMAND. Left out if the command's program is not found.
+    #[arg(long, value_name = "SERVER")]
+    also: Vec<Other>,
     /// Rounds; each runs every server once at each number of connections.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -63,8 +67,10 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode> {
 
 impl From<CompareArgs> for Comparison {
     fn from(args: CompareArgs) -> Self {
+        // They are few, and live as long as the program.
+        let also = args.also.into_iter().map(|other| Contender::Other(Box::leak(Box::new(other))));
         Self {
-            servers: args.servers,
+            servers: args.servers.into_iter().chain(also).collect(),
             rounds: args.rounds,
             server_core: args.server_core,
             load_core: args.load_core,

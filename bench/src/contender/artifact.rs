@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
+use super::go;
+
 /// Which artifacts to build before the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Build {
@@ -26,6 +28,8 @@ pub(super) enum Artifact {
     Bench,
     /// `epoll.c`.
     EpollC,
+    /// `echo.go`.
+    Go,
     /// conet-rt's native echo server.
     Runtime,
     /// `conet-host`.
@@ -45,6 +49,7 @@ impl Artifact {
         Ok(match self {
             Self::Bench => bench,
             Self::EpollC => profile.join("epoll-c"),
+            Self::Go => profile.join("echo-go"),
             Self::Runtime => target.join("release/examples/echo"),
             Self::Host => target.join("release/conet-host"),
             Self::Echo => target.join("wasm32-wasip2/release/echo.wasm"),
@@ -63,6 +68,7 @@ impl Artifact {
         eprintln!("building {}: {command}", path.display());
         match self {
             Self::EpollC => compile(&path),
+            Self::Go => go::compile(&path),
             _ => cargo(&command, &path),
         }
         .with_context(|| format!("{} could not be built with `{command}`", path.display()))
@@ -72,6 +78,7 @@ impl Artifact {
         match self {
             Self::Bench => "cargo build --release -p conet-bench".into(),
             Self::EpollC => "cc -O2 -o epoll-c bench/epoll.c".into(),
+            Self::Go => "go build -o echo-go bench/echo.go".into(),
             Self::Runtime => "cargo build --release -p conet-rt --example echo".into(),
             Self::Host => "cargo build --release -p conet-host".into(),
             Self::Echo => "cargo build --release --target wasm32-wasip2 -p echo".into(),
@@ -87,11 +94,11 @@ pub(crate) fn target() -> Result<PathBuf> {
     Ok(profile.parent().unwrap_or(profile).to_owned())
 }
 
-/// The C loop's source is part of this program, so a binary older than the program may be of another source.
+/// The sources of the servers in C and Go are part of this program, so a binary older than it may be of another source.
 fn is_current(artifact: Artifact, path: &Path) -> bool {
     let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
     match (artifact, modified(path), Artifact::Bench.path().map(|bench| modified(&bench))) {
-        (Artifact::EpollC, Ok(built), Ok(Ok(bench))) => built >= bench,
+        (Artifact::EpollC | Artifact::Go, Ok(built), Ok(Ok(bench))) => built >= bench,
         (_, built, _) => built.is_ok(),
     }
 }

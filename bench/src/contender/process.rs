@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
@@ -24,8 +24,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it on `core` and waits until it listens.
-    pub(crate) fn start(mut command: Command, core: usize) -> Result<Self> {
+    /// Starts it on `core` and waits until it listens: at `known`, or where it says.
+    pub(crate) fn start(mut command: Command, core: usize, known: Option<SocketAddr>) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // A child inherits the cores of the thread that starts it, so it never runs elsewhere.
         let spawn = || {
@@ -41,6 +41,11 @@ impl Server {
             Some(thread::spawn(move || read_log(stderr, &log, &listening)))
         };
         let mut server = Self { child, address: UNKNOWN, log, reader };
+        if let Some(known) = known {
+            server.address = known;
+            server.wait_until_it_accepts(&command)?;
+            return Ok(server);
+        }
         server.address = match address.recv_timeout(START_PATIENCE) {
             Ok(address) => address,
             Err(mpsc::RecvTimeoutError::Timeout) => {
@@ -52,6 +57,24 @@ impl Server {
             }
         };
         Ok(server)
+    }
+
+    /// Asks again and again: there is no event for a server that says nothing.
+    fn wait_until_it_accepts(&mut self, command: &Command) -> Result<()> {
+        let until = Instant::now() + START_PATIENCE;
+        while TcpStream::connect(self.address).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{command:?} ended with {status} before it listened; {}", self.last_words());
+            }
+            ensure!(
+                Instant::now() < until,
+                "{command:?} does not listen on {}; {}",
+                self.address,
+                self.last_words()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
     /// Where it listens.
@@ -177,7 +200,7 @@ mod tests {
     fn a_server_that_ends_early_is_reported_with_its_last_words() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo cannot find the thing >&2; exit 3"]);
-        let error = Server::start(command, 0).err().expect("it never listens").to_string();
+        let error = Server::start(command, 0, None).err().expect("it never listens").to_string();
         assert!(error.contains("exit status: 3") && error.contains("cannot find the thing"), "{error}");
     }
 }

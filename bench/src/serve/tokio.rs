@@ -1,4 +1,4 @@
-//! What a Rust programmer would write today: tokio on one thread, a task for each connection.
+//! What a Rust programmer would write today: tokio, a task for each connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,24 +11,45 @@ use tokio::runtime;
 
 use super::{BACKLOG, BUFFER_BYTES};
 
+/// Which of tokio's runtimes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flavor {
+    /// All on the thread that runs it.
+    CurrentThread,
+    /// A worker for each core that the process may use.
+    MultiThread,
+}
+
 /// Serves on `address`, telling `bound` the real one once connections are accepted.
-pub fn run(address: SocketAddr, bound: impl FnOnce(SocketAddr)) -> Result<()> {
-    runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
-        // Bound by hand only for the backlog, which is the same for all baselines.
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        bind(&socket, &address).with_context(|| format!("cannot listen on {address}"))?;
-        listen(&socket, BACKLOG)?;
-        let listener = TcpListener::from_std(socket.into())?;
-        bound(listener.local_addr()?);
-        loop {
-            let (stream, _) = listener.accept().await.context("accept")?;
-            stream.set_nodelay(true)?;
-            tokio::spawn(echo(stream));
-        }
-    })
+pub fn run(
+    address: SocketAddr,
+    flavor: Flavor,
+    bound: impl FnOnce(SocketAddr) + Send + 'static,
+) -> Result<()> {
+    let mut builder = match flavor {
+        Flavor::CurrentThread => runtime::Builder::new_current_thread(),
+        Flavor::MultiThread => runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.enable_io().build()?;
+    // A task, so that with workers one of them accepts.
+    runtime.block_on(runtime.spawn(serve(address, bound)))?
+}
+
+async fn serve(address: SocketAddr, bound: impl FnOnce(SocketAddr)) -> Result<()> {
+    // Bound by hand only for the backlog, which is the same for all baselines.
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &address).with_context(|| format!("cannot listen on {address}"))?;
+    listen(&socket, BACKLOG)?;
+    let listener = TcpListener::from_std(socket.into())?;
+    bound(listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await.context("accept")?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(echo(stream));
+    }
 }
 
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
