@@ -1,6 +1,6 @@
 //! The load generator against servers that are right and servers that are wrong, over loopback.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -147,6 +147,27 @@ fn an_exact_number_of_requests_is_sent() {
     assert_eq!(report.requests, 1001);
     assert!(report.seconds < 60.0, "{report}");
     assert_eq!(ECHOED.load(Ordering::SeqCst), 1001 + 7);
+}
+
+/// Each request comes on a connection of its own, which ends with a reset, so that no local port is left waiting.
+#[test]
+fn connecting_makes_a_connection_for_each_request() {
+    static RESETS: AtomicU64 = AtomicU64::new(0);
+    let (sender, ended) = mpsc::channel();
+    let sender = &*Box::leak(Box::new(sender));
+    let server = server(move |mut stream| {
+        echo_message(&mut stream, |_| {});
+        let end = stream.read(&mut [0]).map_err(|error| error.kind());
+        RESETS.fetch_add(u64::from(end == Err(ErrorKind::ConnectionReset)), Ordering::SeqCst);
+        sender.send(()).expect("the test waits");
+    });
+    let (warm_up, duration) = (Duration::ZERO, Duration::from_secs(60));
+    let plan = Plan { pace: Pace::Connect, requests: Some(100), warm_up, duration, ..Plan::new(server, 5) };
+    let report = run(&plan);
+    assert_clean(&report);
+    assert_eq!(report.requests, 100);
+    ended.iter().take(105).for_each(drop);
+    assert_eq!(RESETS.load(Ordering::SeqCst), 105);
 }
 
 #[test]

@@ -35,6 +35,9 @@ pub(super) struct LoadArgs {
     /// loop). --duration is then the longest that may take, a minute unless given.
     #[arg(long, conflicts_with_all = ["rate", "warm_up"])]
     requests: Option<u64>,
+    /// Send each request on a connection of its own, which is then reset.
+    #[arg(long, conflicts_with_all = ["rate", "depth", "null"])]
+    connect: bool,
     /// The measured time, 3 s unless given.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
@@ -90,7 +93,11 @@ impl From<LoadArgs> for Plan {
             peer: args.address.map_or(Peer::Null, Peer::Server),
             connections: args.connections,
             size: args.size,
-            pace: args.rate.map_or(Pace::Closed { depth: args.depth }, |rate| Pace::Open { rate }),
+            pace: match args.rate {
+                Some(rate) => Pace::Open { rate },
+                None if args.connect => Pace::Connect,
+                None => Pace::Closed { depth: args.depth },
+            },
             warm_up,
             duration: args.duration.unwrap_or(duration),
             requests: args.requests,

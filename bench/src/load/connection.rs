@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -76,6 +76,9 @@ impl Connection {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_tcp_nodelay(&socket, true)?;
+        if peer == Peer::Null {
+            reset_when_dropped(&socket)?;
+        }
         let connected = match peer {
             Peer::Server(address) => connect(&socket, &address),
             Peer::Null => {
@@ -97,6 +100,11 @@ impl Connection {
             answered: 0,
             writable: false,
         })
+    }
+
+    /// Makes its end a reset, which leaves no local port waiting.
+    pub(super) fn reset_when_dropped(&self) -> Result<(), Errno> {
+        reset_when_dropped(&self.socket)
     }
 
     /// Adds a request of `size` bytes, to be sent by [`Self::flush`].
@@ -163,4 +171,8 @@ impl Connection {
     pub(super) fn in_flight(&self) -> usize {
         self.starts.len()
     }
+}
+
+fn reset_when_dropped(socket: &OwnedFd) -> Result<(), Errno> {
+    sockopt::set_socket_linger(socket, Some(Duration::ZERO))
 }

@@ -103,6 +103,7 @@ impl<'a> Generator<'a> {
         match self.pace {
             Pace::Closed { depth } => self.closed(depth, window, &mut tally)?,
             Pace::Open { rate } => self.open_loop(rate, window, &mut tally)?,
+            Pace::Connect => self.connecting(window, &mut tally)?,
         }
         tally.close()?;
         self.drain(&mut tally)?;
@@ -119,9 +120,14 @@ impl<'a> Generator<'a> {
             }
             self.flush(index, tally);
         }
+        self.until_done(window, tally)
+    }
+
+    /// Goes from event to event.
+    fn until_done(&mut self, window: Window, tally: &mut Tally) -> Result<()> {
         loop {
             let now = Instant::now();
-            if tally.tick(now)?.is_zero() || !self.alive() || self.done() {
+            if tally.tick(now)?.is_zero() || self.done() || !self.alive() {
                 return Ok(());
             }
             self.wait(if self.spin { now } else { window.to })?;
@@ -132,6 +138,13 @@ impl<'a> Generator<'a> {
                 unreachable!("faults are tallied")
             };
         }
+    }
+
+    fn connecting(&mut self, window: Window, tally: &mut Tally) -> Result<()> {
+        for index in 0..self.connections.len() {
+            self.renew(index)?;
+        }
+        self.until_done(window, tally)
     }
 
     fn open_loop(&mut self, rate: u64, window: Window, tally: &mut Tally) -> Result<()> {
@@ -179,15 +192,34 @@ impl<'a> Generator<'a> {
         Ok(())
     }
 
+    /// Adds a connection.
     fn open(&mut self) -> Result<()> {
-        let index = self.connections.len();
-        let mut connection = Connection::open(self.peer, self.thread + index * self.threads)
+        let connection = self
+            .connect(self.connections.len())
             .map_err(|errno| anyhow::anyhow!("{}: {}", self.peer_name(), explain(errno)))?;
-        connection.request(Instant::now(), self.size);
-        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        epoll::add(&self.epoll, &connection.socket, EventData::new_u64(index as u64), interest)?;
         self.connections.push(Some(connection));
         Ok(())
+    }
+
+    /// Resets a connection and makes another in its place, with a request to begin with, if there is one left to be sent.
+    fn renew(&mut self, index: usize) -> Result<(), Errno> {
+        self.connections[index] = None;
+        if take(&mut self.unsent) {
+            self.connections[index] = Some(self.connect(index)?);
+        }
+        Ok(())
+    }
+
+    fn connect(&self, index: usize) -> Result<Connection, Errno> {
+        let start = Instant::now();
+        let mut connection = Connection::open(self.peer, self.thread + index * self.threads)?;
+        if self.pace == Pace::Connect {
+            connection.reset_when_dropped()?;
+        }
+        connection.request(start, self.size);
+        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&self.epoll, &connection.socket, EventData::new_u64(index as u64), interest)?;
+        Ok(connection)
     }
 
     fn request(&mut self, index: usize, start: Instant) {
@@ -239,6 +271,9 @@ impl<'a> Generator<'a> {
                             && take(&mut self.unsent)
                         {
                             connection.request(now, self.size);
+                        }
+                        if self.pace == Pace::Connect {
+                            return Ok(self.renew(index)?);
                         }
                     }
                     Phase::Drain(tally) => tally.answered(start, now),

@@ -46,6 +46,8 @@ pub enum Pace {
     Closed { depth: usize },
     /// This many messages per second over all connections, in turn, evenly spaced.
     Open { rate: u64 },
+    /// As fast as answers come, each on a connection of its own, which then is reset. A request begins with the connecting.
+    Connect,
 }
 
 impl Plan {
@@ -84,9 +86,13 @@ impl Plan {
             self.pace != Pace::Open { rate: 0 },
             "an open loop needs a rate of at least one message per second"
         );
+        ensure!(
+            self.pace != Pace::Connect || self.peer != Peer::Null,
+            "connections are made to a server, not to themselves"
+        );
         if let Some(requests) = self.requests {
             ensure!(requests > 0, "at least one request is to be sent");
-            ensure!(matches!(self.pace, Pace::Closed { .. }), "a number of requests needs a closed loop");
+            ensure!(!matches!(self.pace, Pace::Open { .. }), "a number of requests needs a closed loop");
             ensure!(self.warm_up.is_zero(), "a number of requests leaves no room for a warm-up");
         }
         let files = raise_open_files()?;

@@ -85,6 +85,7 @@ impl Report {
         let (depth, rate) = match plan.pace {
             Pace::Closed { depth } => (Some(depth), None),
             Pace::Open { rate } => (None, Some(rate)),
+            Pace::Connect => (None, None),
         };
         Self {
             connections: plan.connections,
