@@ -4,27 +4,36 @@
 //! compared with, and the spread over the rounds is shown.
 
 mod markdown;
+mod measure;
+mod plot;
+mod run;
+mod samples;
 mod table;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-use crate::contender::{Build, Contender, Server};
-use crate::load::{self, Pace, Plan, Report};
+use crate::affinity;
+use crate::contender::{Build, Contender};
 use crate::serve::raise_open_files;
-use crate::{affinity, idle};
 use markdown::Section;
-use table::{Row, Table};
+use measure::Case;
+pub use measure::Measure;
+use plot::Plot;
+use samples::{Figures, Row, Samples};
+use table::Table;
 
 /// What to compare, and how.
 #[derive(Debug, Clone)]
 pub struct Comparison {
     /// In the order they take turns.
     pub servers: Vec<Contender>,
-    /// Rounds; each runs every server once at each number of connections.
+    /// What to measure.
+    pub measures: Vec<Measure>,
+    /// Rounds; each runs every server once in each case.
     pub rounds: usize,
     /// The core of the server.
     pub server_core: usize,
@@ -34,15 +43,15 @@ pub struct Comparison {
     pub spin: bool,
     /// Numbers of connections.
     pub connections: Vec<usize>,
+    /// Bytes in a message.
+    pub sizes: Vec<usize>,
+    /// Messages in flight on each connection.
+    pub depths: Vec<usize>,
     /// The measured time of each run.
     pub duration: Duration,
     /// Load before it.
     pub warm_up: Duration,
-    /// Bytes in a message.
-    pub size: usize,
-    /// Requests in flight on each connection.
-    pub depth: usize,
-    /// Connections to measure idle memory with; 0: it is not measured.
+    /// Connections to measure idle memory with.
     pub idle_connections: usize,
     /// Which servers to build first.
     pub build: Build,
@@ -50,36 +59,56 @@ pub struct Comparison {
     pub markdown: Option<PathBuf>,
 }
 
-/// Compares, and writes the tables to `out`. False: some runs had errors, which the tables show.
+/// Compares, and writes the tables to `out`. False: some runs failed or had errors, which the tables show.
 pub fn run(comparison: &Comparison, command_line: &str, out: &mut dyn Write) -> Result<bool> {
     comparison.check()?;
-    let section = comparison.markdown.as_deref().map(Section::find).transpose()?;
-    let comparison = &Comparison { servers: prepare(comparison, out)?, ..comparison.clone() };
+    let mut sections = Vec::new();
+    for &measure in &comparison.measures {
+        let find = |path| Section::find(path, measure.name());
+        sections.push((measure, comparison.markdown.as_deref().map(find).transpose()?));
+    }
+    let mut left_out = Vec::new();
+    let servers = prepare(comparison, &mut left_out)?;
+    let comparison = &Comparison { servers, ..comparison.clone() };
     // Cargo was free to use every core; from here on this process stays out of the server's way.
     affinity::pin(&[comparison.load_core])?;
-    let mut table = Table::new(comparison, command_line);
-    for round in 1..=comparison.rounds {
-        for &connections in &comparison.connections {
-            comparison.turn(round, connections, &mut table)?;
+    let mut clean = true;
+    for (measure, section) in sections {
+        let mut cases = measure.cases(comparison);
+        cases.retain(|case| comparison.servers.iter().any(|&server| case.applies_to(server)));
+        if cases.is_empty() {
+            eprintln!("{}: nothing that applies to these servers", measure.name());
+            continue;
         }
+        let samples = comparison.measure(&cases);
+        let (cases, samples) = (cases.as_slice(), &samples);
+        let text =
+            Table { comparison, command_line, left_out: &left_out, measure, cases, samples }.to_string();
+        writeln!(out, "{text}")?;
+        if let Some(section) = section {
+            let columns = comparison.connections.len().min(PANELS_WIDE);
+            let plot = Plot { measure, servers: &comparison.servers, cases, samples, columns };
+            section.write(&plot.to_string(), &text)?;
+        }
+        clean &= samples.is_clean();
     }
-    for &server in comparison.servers.iter().filter(|_| comparison.idle_connections > 0) {
-        table.add_idle(server, comparison.idle(server)?);
-    }
-    let text = table.to_string();
-    writeln!(out, "{text}")?;
-    section.map(|section| section.write(&text)).transpose()?;
-    Ok(table.is_clean())
+    Ok(clean)
 }
 
-/// Those that can run here. A line says which cannot, and why.
-fn prepare(comparison: &Comparison, out: &mut dyn Write) -> Result<Vec<Contender>> {
+/// Those that can run here; those that cannot, with the reason, go to `left_out`.
+fn prepare(comparison: &Comparison, left_out: &mut Vec<(Contender, String)>) -> Result<Vec<Contender>> {
     let mut servers = Vec::new();
     for &server in &comparison.servers {
         match server.prepare(comparison.build)? {
             None => servers.push(server),
-            Some(reason) => writeln!(out, "Left out: {}: {reason}.\n", server.label())?,
+            Some(reason) => {
+                eprintln!("left out: {}: {reason}", server.label());
+                left_out.push((server, reason));
+            }
         }
+    }
+    if comparison.measures.contains(&Measure::Pool) && servers.iter().any(|server| server.is_conet()) {
+        Contender::prepare_pool_client(comparison.build)?;
     }
     Ok(servers)
 }
@@ -101,67 +130,65 @@ impl Comparison {
         Ok(())
     }
 
-    /// Every server once, and the generator without a server.
-    fn turn(&self, round: usize, connections: usize, table: &mut Table) -> Result<()> {
-        for &contender in &self.servers {
-            let report = self.measure(contender, connections).with_context(|| contender.label())?;
-            self.progress(round, contender.label(), &report);
-            table.add(Row::Server(contender), connections, round, report);
+    /// All rounds. A run that fails is noted, and the others go on.
+    fn measure(&self, cases: &[Case]) -> Samples {
+        let mut samples = Samples::default();
+        for round in 1..=self.rounds {
+            for &case in cases {
+                for &server in self.servers.iter().filter(|&&server| case.applies_to(server)) {
+                    let figures = self.run(server, case);
+                    self.note(&mut samples, Row::Server(server), case, round, figures);
+                }
+                if case.has_ceiling() {
+                    self.note(&mut samples, Row::Ceiling, case, round, self.ceiling(case));
+                }
+            }
         }
-        let report = load::run(&self.plan(connections).null())?;
-        self.progress(round, "no server", &report);
-        table.add(Row::Ceiling, connections, round, report);
-        Ok(())
+        samples
     }
 
-    fn measure(&self, contender: Contender, connections: usize) -> Result<Report> {
-        let server = Server::start(contender.command(&[])?, self.server_core, contender.address())?;
-        let plan = Plan {
-            peer: load::Peer::Server(server.address()),
-            server_pid: Some(server.pid()),
-            ..self.plan(connections)
-        };
-        let report = load::run(&plan).with_context(|| server.last_words())?;
-        server.stop()?;
-        Ok(report)
-    }
-
-    fn idle(&self, contender: Contender) -> Result<f64> {
-        let server = Server::start(contender.command(&[])?, self.server_core, contender.address())?;
-        let report = idle::run(server.address(), server.pid(), self.idle_connections)
-            .with_context(|| format!("{}, idle: {}", contender.label(), server.last_words()))?;
-        eprintln!("idle: {}: {report}", contender.label());
-        server.stop()?;
-        Ok(report.per_connection_kib)
-    }
-
-    fn plan(&self, connections: usize) -> Plan {
-        Plan {
-            peer: load::Peer::Null,
-            connections,
-            size: self.size,
-            pace: Pace::Closed { depth: self.depth },
-            warm_up: self.warm_up,
-            duration: self.duration,
-            requests: None,
-            threads: 1,
-            cores: vec![self.load_core],
-            spin: self.spin,
-            verify: false,
-            server_pid: None,
-        }
-    }
-
-    fn progress(&self, round: usize, label: &str, report: &Report) {
-        let Report { connections, requests_per_second, generator_busy, .. } = report;
-        eprintln!(
-            "round {round}/{}, {connections} connections: {label}: {requests_per_second:.0}/s, generator busy {:.0} %, disturbed {:.0} %",
-            self.rounds,
-            generator_busy * 100.0,
-            report.disturbed.unwrap_or(0.0) * 100.0
-        );
-        if !report.errors.is_empty() {
-            eprintln!("{report}");
+    fn note(&self, samples: &mut Samples, row: Row, case: Case, round: usize, figures: Result<Figures>) {
+        let (rounds, label) = (self.rounds, row.label());
+        match figures {
+            Ok(figures) => {
+                let percent = |share: Option<f64>| share.unwrap_or(0.0) * 100.0;
+                eprintln!(
+                    "round {round}/{rounds}, {case}: {label}: {:.1}, generator busy {:.0} %, disturbed {:.0} %",
+                    figures.value,
+                    percent(figures.generator_busy),
+                    percent(figures.disturbed)
+                );
+                samples.add(row, case, round, figures);
+            }
+            Err(error) => {
+                eprintln!("round {round}/{rounds}, {case}: {label} FAILED: {error:#}");
+                samples.add_failure(row, case, format!("{error:#}"));
+            }
         }
     }
 }
+
+impl Default for Comparison {
+    /// All of it, in some hours.
+    fn default() -> Self {
+        Self {
+            servers: Contender::ALL.into(),
+            measures: Measure::ALL.into(),
+            rounds: 5,
+            server_core: 0,
+            load_core: 1,
+            spin: true,
+            connections: vec![1, 64, 1000, 10_000],
+            sizes: vec![64, 512, 16 * 1024],
+            depths: vec![1, 16],
+            duration: Duration::from_secs(1),
+            warm_up: Duration::from_millis(300),
+            idle_connections: 5000,
+            build: Build::Missing,
+            markdown: None,
+        }
+    }
+}
+
+/// Panels of a drawing side by side, so that those of a row differ in the number of connections.
+const PANELS_WIDE: usize = 4;

@@ -6,6 +6,7 @@ mod other;
 mod process;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -16,7 +17,7 @@ use artifact::Artifact;
 pub use artifact::Build;
 pub(crate) use artifact::target;
 pub use other::Other;
-pub(crate) use process::Server;
+pub(crate) use process::{Server, output};
 
 /// An echo server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -114,7 +115,7 @@ impl Contender {
     }
 
     /// Where it listens, if it does not say so itself.
-    pub(crate) fn address(self) -> Option<std::net::SocketAddr> {
+    pub(crate) fn address(self) -> Option<SocketAddr> {
         match self {
             Self::Other(other) => other.address,
             _ => None,
@@ -149,6 +150,25 @@ impl Contender {
         if !guest.contains(&Artifact::EchoHandler) {
             command.arg(ANY_PORT);
         }
+        Ok(command)
+    }
+
+    /// Builds what [`Self::pool_client`] needs besides the host.
+    pub(crate) fn prepare_pool_client(build: Build) -> Result<()> {
+        Artifact::Client.prepare(build)
+    }
+
+    /// conet's client, with so many coroutines that share a quarter as many connections to `server`.
+    pub(crate) fn pool_client(self, server: SocketAddr, coroutines: usize, requests: u64) -> Result<Command> {
+        let server = server.to_string();
+        let mut command = Command::new(Artifact::Host.path()?);
+        command.args(HOST);
+        if self == Self::ConetGoIoUring {
+            command.args(IO_URING);
+        }
+        command.args(["--allow-connect", &server]).arg(Artifact::Client.path()?).arg(&server);
+        command.args(["--pool", &(coroutines / 4).to_string(), "--coroutines", &coroutines.to_string()]);
+        command.args(["--requests", &requests.to_string()]);
         Ok(command)
     }
 

@@ -282,27 +282,55 @@ fn the_null_run_needs_no_server() {
     assert_clean(&run(&short(ANY_PORT, 16).null()));
 }
 
-/// The command itself, from start to table: servers on one core, load on the other.
+/// The command itself, from start to table and drawing: servers on one core, load on the other.
 #[test]
-fn compare_prints_a_table_of_the_baselines() {
+fn compare_writes_a_table_and_a_drawing_of_each_measure() {
     if thread::available_parallelism().map_or(1, usize::from) < 2 {
         eprintln!("a comparison needs two cores");
         return;
     }
+    let directory = std::env::temp_dir().join(format!("conet-bench-compare-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a writable directory");
+    let file = directory.join("figures.md");
+    let marks = |name: &str| format!("<!-- compare {name} -->\n<!-- /compare {name} -->\n");
+    let measures = ["echo", "connect", "idle", "start"];
+    std::fs::write(&file, measures.map(marks).concat()).expect("a writable directory");
     let output = Command::new(env!("CARGO_BIN_EXE_conet-bench"))
-        .args(["compare", "--servers", "epoll,tokio", "--rounds", "2", "--connections", "8", "--idle", "50"])
-        .args(["--seconds", "0.1", "--warm-up", "0.05"])
+        .args([
+            "compare",
+            "--measure",
+            "echo,connect,idle,start",
+            "--servers",
+            "epoll,tokio",
+            "--rounds",
+            "2",
+        ])
+        .args(["--connections", "8", "--size", "64", "--idle", "50", "--seconds", "0.1", "--warm-up", "0.05"])
+        .args(["--also", "nothing=no-such-server-anywhere", "--markdown"])
+        .arg(&file)
         .output()
         .expect("the binary starts");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let text = std::fs::read_to_string(&file).expect("it was written");
+    let drawings =
+        measures.map(|name| std::fs::read_to_string(directory.join(format!("figures/{name}.svg"))));
+    std::fs::remove_dir_all(&directory).expect("it was just made");
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     for line in [
-        "| 8 | raw epoll, Rust |",
-        "| 8 | tokio, current thread |",
-        "| 8 | *no server",
-        "| tokio, current thread | ",
+        "Left out: nothing: its program is not found.",
+        "| 64 B × 8 | raw epoll, Rust | ",
+        "| 64 B × 8, 16 in flight | tokio, current thread | ",
+        "| 64 B × 8 | *no server",
+        "| 8 at once | tokio, current thread | ",
+        "| 50 open | tokio, current thread | ",
+        "| warm | raw epoll, Rust | ",
     ] {
-        assert!(text.contains(line), "{line} is not in\n{text}");
+        assert!(said.contains(line) && text.contains(line), "{line} is not in\n{said}\nor\n{text}");
+    }
+    for ((name, drawing), bars) in measures.iter().zip(drawings).zip([4, 2, 2, 2]) {
+        assert!(text.contains(&format!("![{name}](figures/{name}.svg)")), "{text}");
+        let drawing = drawing.expect("it was written");
+        assert_eq!(drawing.matches("<rect").count(), bars, "{drawing}");
     }
 }
 

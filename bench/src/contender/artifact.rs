@@ -38,6 +38,8 @@ pub(super) enum Artifact {
     Echo,
     /// The guest handler.
     EchoHandler,
+    /// The guest that is a client.
+    Client,
 }
 
 impl Artifact {
@@ -54,6 +56,7 @@ impl Artifact {
             Self::Host => target.join("release/conet-host"),
             Self::Echo => target.join("wasm32-wasip2/release/echo.wasm"),
             Self::EchoHandler => target.join("wasm32-wasip2/release/echo-handler.wasm"),
+            Self::Client => target.join("wasm32-wasip2/release/client.wasm"),
         })
     }
 
@@ -83,6 +86,7 @@ impl Artifact {
             Self::Host => "cargo build --release -p conet-host".into(),
             Self::Echo => "cargo build --release --target wasm32-wasip2 -p echo".into(),
             Self::EchoHandler => "cargo build --release --target wasm32-wasip2 -p echo-handler".into(),
+            Self::Client => "cargo build --release --target wasm32-wasip2 -p client".into(),
         }
     }
 }

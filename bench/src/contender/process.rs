@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -27,13 +27,7 @@ impl Server {
     /// Starts it on `core` and waits until it listens: at `known`, or where it says.
     pub(crate) fn start(mut command: Command, core: usize, known: Option<SocketAddr>) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        // A child inherits the cores of the thread that starts it, so it never runs elsewhere.
-        let spawn = || {
-            affinity::pin(&[core])?;
-            command.spawn().with_context(|| format!("cannot start {command:?}"))
-        };
-        let mut child = thread::scope(|scope| scope.spawn(spawn).join())
-            .map_err(|_| anyhow!("the thread that starts the server died"))??;
+        let mut child = spawn(&mut command, core)?;
         let stderr = child.stderr.take().context("the server has no standard error")?;
         let (log, (listening, address)) = (Log::default(), mpsc::channel());
         let reader = {
@@ -128,6 +122,22 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs `command` on `core` to its end.
+pub(crate) fn output(mut command: Command, core: usize) -> Result<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(spawn(&mut command, core)?.wait_with_output()?)
+}
+
+/// A child inherits the cores of the thread that starts it, so it never runs elsewhere.
+fn spawn(command: &mut Command, core: usize) -> Result<Child> {
+    let spawn = || {
+        affinity::pin(&[core])?;
+        command.spawn().with_context(|| format!("cannot start {command:?}"))
+    };
+    let spawned = thread::scope(|scope| scope.spawn(spawn).join());
+    spawned.map_err(|_| anyhow!("the thread that starts the process died"))?
 }
 
 /// The last lines of a server's standard error.

@@ -1,0 +1,113 @@
+//! One run: a server, a case, what came of it.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Comparison;
+use super::measure::Case;
+use super::samples::Figures;
+use crate::contender::{self, Contender, Server};
+use crate::idle;
+use crate::load::{self, Pace, Peer, Plan};
+
+impl Comparison {
+    /// Runs `case` once on a fresh `server`.
+    pub(super) fn run(&self, server: Contender, case: Case) -> Result<Figures> {
+        match case {
+            Case::Echo { .. } | Case::Connect { .. } => self.load(server, case),
+            Case::Pool { coroutines } => self.pool(server, coroutines),
+            Case::Idle { connections } => self.idle(server, connections),
+            Case::ColdStart | Case::WarmStart => self.start(server, case),
+        }
+    }
+
+    /// The generator without a server.
+    pub(super) fn ceiling(&self, case: Case) -> Result<Figures> {
+        Ok(Figures::from(&load::run(&self.plan(case).null())?))
+    }
+
+    fn load(&self, contender: Contender, case: Case) -> Result<Figures> {
+        let server = Server::start(contender.command(&[])?, self.server_core, contender.address())?;
+        let peer = Peer::Server(server.address());
+        let plan = Plan { peer, server_pid: Some(server.pid()), ..self.plan(case) };
+        let report = load::run(&plan).with_context(|| server.last_words())?;
+        server.stop()?;
+        if !report.errors.is_empty() {
+            eprintln!("{report}");
+        }
+        Ok(Figures::from(&report))
+    }
+
+    fn plan(&self, case: Case) -> Plan {
+        let (size, pace) = match case {
+            Case::Echo { size, depth, .. } => (size, Pace::Closed { depth }),
+            _ => (CONNECT_BYTES, Pace::Connect),
+        };
+        Plan {
+            peer: Peer::Null,
+            connections: case.connections(),
+            size,
+            pace,
+            warm_up: self.warm_up,
+            duration: self.duration,
+            requests: None,
+            threads: 1,
+            cores: vec![self.load_core],
+            spin: self.spin,
+            verify: false,
+            server_pid: None,
+        }
+    }
+
+    /// conet's client has the server's core, and the raw epoll loop the load's.
+    fn pool(&self, client: Contender, coroutines: usize) -> Result<Figures> {
+        let server = Server::start(Contender::Epoll.command(&[])?, self.load_core, None)?;
+        // Some 50,000 a second.
+        let requests = (self.duration.as_secs_f64() * 50_000.0).max(1000.0) as u64;
+        let command = client.pool_client(server.address(), coroutines, requests)?;
+        let output = contender::output(command, self.server_core)?;
+        server.stop()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the client ended with {}: {}", output.status, stderr.trim());
+        let field = |name: &str| {
+            let word = said.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+            word?.parse::<f64>().ok()
+        };
+        let rate = field("requests").zip(field("seconds")).map(|(requests, seconds)| requests / seconds);
+        let value = rate.with_context(|| format!("the client gave no rate: {}", said.trim()))?;
+        let errors = field("errors").unwrap_or_default() as u64;
+        Ok(Figures { value, errors, ..Figures::default() })
+    }
+
+    fn idle(&self, contender: Contender, connections: usize) -> Result<Figures> {
+        let server = Server::start(contender.command(&[])?, self.server_core, contender.address())?;
+        let report = idle::run(server.address(), server.pid(), connections);
+        let report = report.with_context(|| server.last_words())?;
+        server.stop()?;
+        Ok(Figures { value: report.per_connection_kib, ..Figures::default() })
+    }
+
+    fn start(&self, contender: Contender, case: Case) -> Result<Figures> {
+        let cache = contender::target()?.join("conet-bench/start-cache");
+        if case == Case::ColdStart && cache.exists() {
+            fs::remove_dir_all(&cache).with_context(|| format!("cannot empty {}", cache.display()))?;
+        }
+        if !cache.exists() {
+            let made = DirBuilder::new().mode(0o700).recursive(true).create(&cache);
+            made.with_context(|| format!("cannot make {}", cache.display()))?;
+        }
+        let command = contender.command(&["--cache".into(), cache.into()])?;
+        let began = Instant::now();
+        let server = Server::start(command, self.server_core, contender.address())?;
+        let value = began.elapsed().as_secs_f64() * 1000.0;
+        server.stop()?;
+        Ok(Figures { value, ..Figures::default() })
+    }
+}
+
+/// Bytes of the one message that a new connection has.
+const CONNECT_BYTES: usize = 64;
