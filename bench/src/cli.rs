@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use conet_bench::serve::tokio::Flavor;
-use conet_bench::{idle, serve, start};
+use conet_bench::{idle, serve, spawn, start};
 use serde::Serialize;
 
 /// Measures TCP echo servers.
@@ -95,6 +95,14 @@ enum Command {
         #[arg(default_value = "127.0.0.1:7000")]
         address: SocketAddr,
     },
+    /// Baseline: start tasks of tokio that do nothing.
+    SpawnTokio {
+        /// How many.
+        count: u64,
+        /// The multi-thread runtime instead of all on one thread.
+        #[arg(long)]
+        multi_thread: bool,
+    },
     /// Baseline: tokio.
     ServeTokio {
         /// The multi-thread runtime, a worker for each core, instead of all on one thread.
@@ -129,12 +137,19 @@ pub(crate) fn run() -> Result<ExitCode> {
             listening(server.local_addr()?);
             server.run().map(|()| ExitCode::SUCCESS)
         }
+        Command::SpawnTokio { count, multi_thread } => {
+            say(&spawn::run(count, flavor(multi_thread))?.to_string())?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::ServeTokio { address, multi_thread } => {
             serve::raise_open_files()?;
-            let flavor = if multi_thread { Flavor::MultiThread } else { Flavor::CurrentThread };
-            serve::tokio::run(address, flavor, listening).map(|()| ExitCode::SUCCESS)
+            serve::tokio::run(address, flavor(multi_thread), listening).map(|()| ExitCode::SUCCESS)
         }
     }
+}
+
+fn flavor(multi_thread: bool) -> Flavor {
+    if multi_thread { Flavor::MultiThread } else { Flavor::CurrentThread }
 }
 
 fn listening(address: SocketAddr) {

@@ -102,7 +102,7 @@ impl Contender {
         Ok(match self {
             Self::Go => built.err().map(|error| format!("{error:#}")),
             Self::IoUring if !serve::io_uring::is_available() => Some("there is no io_uring here".into()),
-            Self::ConetGoIoUring | Self::ConetInstanceIoUring => {
+            _ if self.is_on_io_uring() => {
                 built?;
                 (!has_drivers()?).then(|| "this conet-host has no option --driver io-uring".into())
             }
@@ -153,6 +153,49 @@ impl Contender {
         Ok(command)
     }
 
+    /// Whether it has a way to start coroutines, tasks or goroutines.
+    pub(crate) fn can_spawn(self) -> bool {
+        self.is_conet() || matches!(self, Self::Tokio | Self::TokioMulti | Self::Go)
+    }
+
+    /// Builds what [`Self::spawner`] needs besides what the server does.
+    pub(crate) fn prepare_spawner(self, build: Build) -> Result<()> {
+        match self {
+            Self::Go => Artifact::GoSpawn.prepare(build),
+            _ if self.is_conet() => Artifact::Spawn.prepare(build),
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts so many coroutines that do nothing, at most a hundred alive, and prints how long that took.
+    pub(crate) fn spawner(self, count: u64) -> Result<Command> {
+        let count = count.to_string();
+        let program = if self == Self::Go { Artifact::GoSpawn } else { self.artifacts()[0] };
+        let mut command = Command::new(program.path()?);
+        match self {
+            Self::Tokio => command.args(["spawn-tokio", &count]),
+            Self::TokioMulti => command.args(["spawn-tokio", "--multi-thread", &count]),
+            Self::Go => command.arg(count),
+            _ => {
+                let how = if self.has_an_instance_each() { "instance" } else { "go" };
+                // A hundred and `main`.
+                command.args(HOST).args(["--coroutines-max", "101"]).arg(Artifact::Spawn.path()?);
+                command.args([how, &count])
+            }
+        };
+        Ok(command)
+    }
+
+    /// Whether it is conet with that driver.
+    pub(crate) fn is_on_io_uring(self) -> bool {
+        matches!(self, Self::ConetGoIoUring | Self::ConetInstanceIoUring)
+    }
+
+    /// Whether each of its coroutines has an instance of its own.
+    pub(crate) fn has_an_instance_each(self) -> bool {
+        self.artifacts().contains(&Artifact::EchoHandler)
+    }
+
     /// Builds what [`Self::pool_client`] needs besides the host.
     pub(crate) fn prepare_pool_client(build: Build) -> Result<()> {
         Artifact::Client.prepare(build)
@@ -163,7 +206,7 @@ impl Contender {
         let server = server.to_string();
         let mut command = Command::new(Artifact::Host.path()?);
         command.args(HOST);
-        if self == Self::ConetGoIoUring {
+        if self.is_on_io_uring() {
             command.args(IO_URING);
         }
         command.args(["--allow-connect", &server]).arg(Artifact::Client.path()?).arg(&server);

@@ -134,11 +134,7 @@ fn under_valgrind(command: &Command) -> Command {
 
 /// A pool for no more than the connections: valgrind cannot reserve the address space of the usual one.
 fn host_options(server: Contender) -> Result<Vec<OsString>> {
-    let memory = if matches!(server, Contender::ConetInstance | Contender::ConetInstanceIoUring) {
-        "2MiB"
-    } else {
-        "64MiB"
-    };
+    let memory = if server.has_an_instance_each() { "2MiB" } else { "64MiB" };
     let most = CONNECTIONS_MAX + SPARE;
     let mut options: Vec<OsString> = ["--memory-max", memory, "--coroutines-max"].map(OsString::from).into();
     options.extend([most.to_string().into(), "--connections-max".into(), most.to_string().into()]);

@@ -14,4 +14,5 @@ pub mod instructions;
 pub mod load;
 pub mod memory;
 pub mod serve;
+pub mod spawn;
 pub mod start;

@@ -16,6 +16,8 @@ pub enum Measure {
     Connect,
     /// Requests of conet's client over its connection pool.
     Pool,
+    /// Coroutines started and ended.
+    Spawn,
     /// Memory of an idle connection.
     Idle,
     /// From the start of the process until it listens.
@@ -37,6 +39,7 @@ pub(super) enum Case {
     Pool {
         coroutines: usize,
     },
+    Spawn,
     Idle {
         connections: usize,
     },
@@ -47,7 +50,7 @@ pub(super) enum Case {
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Echo, Self::Connect, Self::Pool, Self::Idle, Self::Start];
+    pub const ALL: [Self; 6] = [Self::Echo, Self::Connect, Self::Pool, Self::Spawn, Self::Idle, Self::Start];
 
     /// Its name on the command line, in marks and in files.
     pub(super) fn name(self) -> String {
@@ -58,6 +61,7 @@ impl Measure {
         match self {
             Self::Echo | Self::Pool => "requests/s",
             Self::Connect => "connections/s",
+            Self::Spawn => "coroutines/s",
             Self::Idle => "KiB per connection",
             Self::Start => "ms",
         }
@@ -78,6 +82,10 @@ impl Measure {
             Self::Pool => {
                 "conet's client sends 64 bytes over a pooled connection, waits for the echo of the raw epoll loop on the \
                  other core and gives the connection back; four coroutines share a connection."
+            }
+            Self::Spawn => {
+                "Coroutines, tasks or goroutines that do nothing are started, a hundred alive at most. An instance each: \
+                 `spawn`, with a memory of its own made and given back."
             }
             Self::Idle => "(VmRSS + VmPTE after − before) / connections, after one echo on each.",
             Self::Start => {
@@ -108,6 +116,7 @@ impl Measure {
                 few.map(|&connections| Case::Connect { connections }).collect()
             }
             Self::Pool => vec![Case::Pool { coroutines: 64 }],
+            Self::Spawn => vec![Case::Spawn],
             Self::Idle => vec![Case::Idle { connections: *idle_connections }],
             Self::Start => vec![Case::ColdStart, Case::WarmStart],
         }
@@ -121,7 +130,7 @@ impl Case {
                 connections
             }
             Self::Pool { coroutines } => coroutines,
-            Self::ColdStart | Self::WarmStart => 0,
+            Self::Spawn | Self::ColdStart | Self::WarmStart => 0,
         }
     }
 
@@ -129,6 +138,8 @@ impl Case {
     pub(super) fn applies_to(self, server: Contender) -> bool {
         match self {
             Self::Pool { .. } => matches!(server, Contender::ConetGo | Contender::ConetGoIoUring),
+            // The drivers have no part in it.
+            Self::Spawn => server.can_spawn() && !server.is_on_io_uring(),
             Self::ColdStart => server.is_conet(),
             _ => true,
         }
@@ -156,6 +167,7 @@ impl fmt::Display for Case {
             }
             Self::Connect { connections } => write!(f, "{connections} at once"),
             Self::Pool { coroutines } => write!(f, "{coroutines} coroutines, {} connections", coroutines / 4),
+            Self::Spawn => f.write_str("100 alive"),
             Self::Idle { connections } => write!(f, "{connections} open"),
             Self::ColdStart => f.write_str("cold"),
             Self::WarmStart => f.write_str("warm"),

@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
+use std::process::Output;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -19,6 +20,7 @@ impl Comparison {
         match case {
             Case::Echo { .. } | Case::Connect { .. } => self.load(server, case),
             Case::Pool { coroutines } => self.pool(server, coroutines),
+            Case::Spawn => self.spawn(server),
             Case::Idle { connections } => self.idle(server, connections),
             Case::ColdStart | Case::WarmStart => self.start(server, case),
         }
@@ -70,17 +72,25 @@ impl Comparison {
         let command = client.pool_client(server.address(), coroutines, requests)?;
         let output = contender::output(command, self.server_core)?;
         server.stop()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "the client ended with {}: {}", output.status, stderr.trim());
-        let field = |name: &str| {
-            let word = said.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-            word?.parse::<f64>().ok()
+        let said = said(&output)?;
+        let errors = field(&said, "errors")? as u64;
+        Ok(Figures {
+            value: field(&said, "requests")? / field(&said, "seconds")?,
+            errors,
+            ..Figures::default()
+        })
+    }
+
+    fn spawn(&self, contender: Contender) -> Result<Figures> {
+        // About what each starts in a second.
+        let a_second = match contender {
+            _ if contender.has_an_instance_each() => 20_000.0,
+            _ if contender.is_conet() => 300_000.0,
+            _ => 3_000_000.0,
         };
-        let rate = field("requests").zip(field("seconds")).map(|(requests, seconds)| requests / seconds);
-        let value = rate.with_context(|| format!("the client gave no rate: {}", said.trim()))?;
-        let errors = field("errors").unwrap_or_default() as u64;
-        Ok(Figures { value, errors, ..Figures::default() })
+        let count = (self.duration.as_secs_f64() * a_second).max(1000.0) as u64;
+        let said = said(&contender::output(contender.spawner(count)?, self.server_core)?)?;
+        Ok(Figures { value: field(&said, "spawned")? / field(&said, "seconds")?, ..Figures::default() })
     }
 
     fn idle(&self, contender: Contender, connections: usize) -> Result<Figures> {
@@ -107,6 +117,20 @@ impl Comparison {
         server.stop()?;
         Ok(Figures { value, ..Figures::default() })
     }
+}
+
+/// What a program that went well wrote to its standard output.
+fn said(output: &Output) -> Result<String> {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "it ended with {}: {}", output.status, stderr.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The number in `NAME=NUMBER`.
+fn field(said: &str, name: &str) -> Result<f64> {
+    let word = said.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let number = word.and_then(|word| word.parse().ok());
+    number.with_context(|| format!("there is no {name}=NUMBER in what it said: {}", said.trim()))
 }
 
 /// Bytes of the one message that a new connection has.

