@@ -1,6 +1,6 @@
 // What a Go programmer would write: a goroutine for each connection, on one P. The same buffer as the other servers have;
 // Go itself sets TCP_NODELAY and the system's longest backlog. Built and run by `conet-bench compare`; by hand:
-// go build -o echo-go echo.go && ./echo-go 127.0.0.1:7000
+// go build -o echo-go echo.go && ./echo-go 127.0.0.1:7000. With `discard` after the address it sends nothing back.
 package main
 
 import (
@@ -10,13 +10,20 @@ import (
 	"runtime"
 )
 
-const bufferBytes = 4 * 1024
+const (
+	bufferBytes  = 4 * 1024
+	discardBytes = 64 * 1024
+)
 
 func main() {
 	runtime.GOMAXPROCS(1)
 	address := "127.0.0.1:7000"
 	if len(os.Args) > 1 {
 		address = os.Args[1]
+	}
+	serve := echo
+	if len(os.Args) > 2 && os.Args[2] == "discard" {
+		serve = discard
 	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -28,7 +35,7 @@ func main() {
 		if err != nil {
 			fail(err)
 		}
-		go echo(conn)
+		go serve(conn)
 	}
 }
 
@@ -41,6 +48,16 @@ func echo(conn net.Conn) {
 			return
 		}
 		if _, err := conn.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func discard(conn net.Conn) {
+	defer conn.Close()
+	buffer := make([]byte, discardBytes)
+	for {
+		if _, err := conn.Read(buffer); err != nil {
 			return
 		}
 	}

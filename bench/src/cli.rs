@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use conet_bench::serve::Service;
 use conet_bench::serve::tokio::Flavor;
 use conet_bench::{idle, serve, spawn, start};
 use serde::Serialize;
@@ -85,6 +86,9 @@ enum Command {
     Instructions(instructions::InstructionsArgs),
     /// Baseline: a raw epoll loop on one thread.
     ServeEpoll {
+        /// Discard what comes instead of sending it back.
+        #[arg(long)]
+        discard: bool,
         /// Where to listen; port 0 takes a free port.
         #[arg(default_value = "127.0.0.1:7000")]
         address: SocketAddr,
@@ -105,6 +109,9 @@ enum Command {
     },
     /// Baseline: tokio.
     ServeTokio {
+        /// Discard what comes instead of sending it back.
+        #[arg(long)]
+        discard: bool,
         /// The multi-thread runtime, a worker for each core, instead of all on one thread.
         #[arg(long)]
         multi_thread: bool,
@@ -126,9 +133,9 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Command::Compare(args) => compare::run(args),
         Command::Instructions(args) => instructions::run(args),
-        Command::ServeEpoll { address } => {
+        Command::ServeEpoll { address, discard } => {
             serve::raise_open_files()?;
-            let server = serve::epoll::Server::bind(address)?;
+            let server = serve::epoll::Server::bind(address, service(discard))?;
             listening(server.local_addr()?);
             server.run().map(|()| ExitCode::SUCCESS)
         }
@@ -141,15 +148,20 @@ pub(crate) fn run() -> Result<ExitCode> {
             say(&spawn::run(count, flavor(multi_thread))?.to_string())?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::ServeTokio { address, multi_thread } => {
+        Command::ServeTokio { address, multi_thread, discard } => {
             serve::raise_open_files()?;
-            serve::tokio::run(address, flavor(multi_thread), listening).map(|()| ExitCode::SUCCESS)
+            serve::tokio::run(address, flavor(multi_thread), service(discard), listening)
+                .map(|()| ExitCode::SUCCESS)
         }
     }
 }
 
 fn flavor(multi_thread: bool) -> Flavor {
     if multi_thread { Flavor::MultiThread } else { Flavor::CurrentThread }
+}
+
+fn service(discard: bool) -> Service {
+    if discard { Service::Discard } else { Service::Echo }
 }
 
 fn listening(address: SocketAddr) {

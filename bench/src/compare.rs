@@ -110,6 +110,9 @@ fn prepare(comparison: &Comparison, left_out: &mut Vec<(Contender, String)>) -> 
     if comparison.measures.contains(&Measure::Pool) && servers.iter().any(|server| server.is_conet()) {
         Contender::prepare_pool_client(comparison.build)?;
     }
+    if comparison.measures.contains(&Measure::Bulk) {
+        servers.iter().try_for_each(|server| server.prepare_discarder(comparison.build))?;
+    }
     if comparison.measures.contains(&Measure::Spawn) {
         servers.iter().try_for_each(|server| server.prepare_spawner(comparison.build))?;
     }

@@ -215,6 +215,42 @@ impl Contender {
         Ok(command)
     }
 
+    /// Whether it can be told to discard what it receives.
+    pub(crate) fn can_discard(self) -> bool {
+        self.is_conet() || matches!(self, Self::Epoll | Self::Tokio | Self::TokioMulti | Self::Go)
+    }
+
+    /// Builds what [`Self::discarder`] needs besides what the echo server does.
+    pub(crate) fn prepare_discarder(self, build: Build) -> Result<()> {
+        if !self.is_conet() {
+            return Ok(());
+        }
+        [Artifact::Discard, Artifact::DiscardHandler].iter().try_for_each(|guest| guest.prepare(build))
+    }
+
+    /// A server that discards what it receives, on a free port.
+    pub(crate) fn discarder(self) -> Result<Command> {
+        let mut command = Command::new(self.artifacts()[0].path()?);
+        match self {
+            Self::Tokio => command.args(["serve-tokio", "--discard", ANY_PORT]),
+            Self::TokioMulti => command.args(["serve-tokio", "--multi-thread", "--discard", ANY_PORT]),
+            Self::Go => command.args([ANY_PORT, "discard"]),
+            _ if self.is_conet() => {
+                command.args(HOST);
+                if self.is_on_io_uring() {
+                    command.args(IO_URING);
+                }
+                if self.has_an_instance_each() {
+                    command.args(["--listen", ANY_PORT]).arg(Artifact::DiscardHandler.path()?)
+                } else {
+                    command.arg(Artifact::Discard.path()?).arg(ANY_PORT)
+                }
+            }
+            _ => command.args(["serve-epoll", "--discard", ANY_PORT]),
+        };
+        Ok(command)
+    }
+
     /// The program, then the guest.
     fn artifacts(self) -> &'static [Artifact] {
         match self {

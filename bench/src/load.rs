@@ -5,6 +5,7 @@
 //! the time the message was meant to be sent, so that a stall shows in every message it delayed (no coordinated
 //! omission). Each thread is one epoll loop; a request costs it one send, one recv and a share of a wait.
 
+mod bulk;
 mod connection;
 mod generator;
 mod idle;
@@ -21,6 +22,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 
 use crate::affinity;
+pub use bulk::bulk;
 pub use connection::Peer;
 use generator::Generator;
 pub use idle::Idle;

@@ -9,15 +9,15 @@ use std::thread;
 use std::time::Duration;
 
 use conet_bench::load::{self, Pace, Plan, Report};
-use conet_bench::serve;
 use conet_bench::serve::tokio::Flavor;
+use conet_bench::serve::{self, Service};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The raw epoll baseline, until the test's process ends.
 fn epoll_server() -> SocketAddr {
-    let server = serve::epoll::Server::bind(ANY_PORT).expect("a free port");
+    let server = serve::epoll::Server::bind(ANY_PORT, Service::Echo).expect("a free port");
     let address = server.local_addr().expect("it is bound");
     thread::spawn(|| server.run());
     address
@@ -93,7 +93,7 @@ fn closed_loop_gets_every_byte_back_from_tokio() {
     for flavor in [Flavor::CurrentThread, Flavor::MultiThread] {
         let (sender, address) = mpsc::channel();
         let bound = move |address| sender.send(address).expect("the test waits");
-        thread::spawn(move || serve::tokio::run(ANY_PORT, flavor, bound));
+        thread::spawn(move || serve::tokio::run(ANY_PORT, flavor, Service::Echo, bound));
         let server = address.recv().expect("it binds");
         assert_clean(&run(&short(server, 64)));
         assert_clean(&run(&Plan { size: 300_000, ..short(server, 2) }));
@@ -127,6 +127,21 @@ fn io_uring_gets_its_buffers_back_from_a_peer_that_resets() {
     // With its echo unread, this is a reset.
     drop(greedy);
     assert_clean(&run(&short(server, 64)));
+}
+
+/// Bytes flow to a server that discards them; one that closes instead is an error.
+#[test]
+fn bulk_goes_at_the_speed_of_the_server() {
+    let discarding = serve::epoll::Server::bind(ANY_PORT, Service::Discard).expect("a free port");
+    let address = discarding.local_addr().expect("it is bound");
+    thread::spawn(|| discarding.run());
+    let (warm_up, duration) = (Duration::from_millis(20), Duration::from_millis(300));
+    let rate = load::bulk(address, 4, warm_up, duration).expect("it takes all");
+    assert!(rate > 0.0);
+
+    let closing = server(|mut stream| drop(stream.read(&mut [0; 1000])));
+    let error = load::bulk(closing, 2, warm_up, duration).expect_err("it closes").to_string();
+    assert!(error.contains("does not take all"), "{error}");
 }
 
 /// A server that counts what it echoes: the exact number arrives, after one message on each connection, and no more.

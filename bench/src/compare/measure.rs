@@ -14,6 +14,8 @@ pub enum Measure {
     Echo,
     /// New connections: connect, one exchange, reset.
     Connect,
+    /// Bytes one way, to a server that discards them.
+    Bulk,
     /// Requests of conet's client over its connection pool.
     Pool,
     /// Coroutines started and ended.
@@ -35,6 +37,9 @@ pub(super) enum Case {
     Connect {
         connections: usize,
     },
+    Bulk {
+        connections: usize,
+    },
     /// Coroutines that share a pool of a quarter as many connections.
     Pool {
         coroutines: usize,
@@ -50,7 +55,8 @@ pub(super) enum Case {
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Echo, Self::Connect, Self::Pool, Self::Spawn, Self::Idle, Self::Start];
+    pub const ALL: [Self; 7] =
+        [Self::Echo, Self::Connect, Self::Bulk, Self::Pool, Self::Spawn, Self::Idle, Self::Start];
 
     /// Its name on the command line, in marks and in files.
     pub(super) fn name(self) -> String {
@@ -61,6 +67,7 @@ impl Measure {
         match self {
             Self::Echo | Self::Pool => "requests/s",
             Self::Connect => "connections/s",
+            Self::Bulk => "MB/s",
             Self::Spawn => "coroutines/s",
             Self::Idle => "KiB per connection",
             Self::Start => "ms",
@@ -78,6 +85,10 @@ impl Measure {
             Self::Echo => "Every byte sent comes back. One in flight is ping-pong, more are streaming.",
             Self::Connect => {
                 "Each connection is made, has one exchange of 64 bytes and is reset by the client."
+            }
+            Self::Bulk => {
+                "64 KiB after 64 KiB go one way, to a server that receives up to 64 KiB at a time and discards them. 1 MB is 10^6 \
+                 bytes."
             }
             Self::Pool => {
                 "conet's client sends 64 bytes over a pooled connection, waits for the echo of the raw epoll loop on the \
@@ -115,6 +126,7 @@ impl Measure {
                 let few = connections.iter().filter(|&&connections| connections <= CONNECTING_MAX);
                 few.map(|&connections| Case::Connect { connections }).collect()
             }
+            Self::Bulk => [1, 64].map(|connections| Case::Bulk { connections }).into(),
             Self::Pool => vec![Case::Pool { coroutines: 64 }],
             Self::Spawn => vec![Case::Spawn],
             Self::Idle => vec![Case::Idle { connections: *idle_connections }],
@@ -126,9 +138,10 @@ impl Measure {
 impl Case {
     pub(super) fn connections(self) -> usize {
         match self {
-            Self::Echo { connections, .. } | Self::Connect { connections } | Self::Idle { connections } => {
-                connections
-            }
+            Self::Echo { connections, .. }
+            | Self::Connect { connections }
+            | Self::Bulk { connections }
+            | Self::Idle { connections } => connections,
             Self::Pool { coroutines } => coroutines,
             Self::Spawn | Self::ColdStart | Self::WarmStart => 0,
         }
@@ -138,6 +151,7 @@ impl Case {
     pub(super) fn applies_to(self, server: Contender) -> bool {
         match self {
             Self::Pool { .. } => matches!(server, Contender::ConetGo | Contender::ConetGoIoUring),
+            Self::Bulk { .. } => server.can_discard(),
             // The drivers have no part in it.
             Self::Spawn => server.can_spawn() && !server.is_on_io_uring(),
             Self::ColdStart => server.is_conet(),
@@ -167,6 +181,8 @@ impl fmt::Display for Case {
             }
             Self::Connect { connections } => write!(f, "{connections} at once"),
             Self::Pool { coroutines } => write!(f, "{coroutines} coroutines, {} connections", coroutines / 4),
+            Self::Bulk { connections: 1 } => f.write_str("1 connection"),
+            Self::Bulk { connections } => write!(f, "{connections} connections"),
             Self::Spawn => f.write_str("100 alive"),
             Self::Idle { connections } => write!(f, "{connections} open"),
             Self::ColdStart => f.write_str("cold"),

@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::process::Output;
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ impl Comparison {
     pub(super) fn run(&self, server: Contender, case: Case) -> Result<Figures> {
         match case {
             Case::Echo { .. } | Case::Connect { .. } => self.load(server, case),
+            Case::Bulk { connections } => self.bulk(server, connections),
             Case::Pool { coroutines } => self.pool(server, coroutines),
             Case::Spawn => self.spawn(server),
             Case::Idle { connections } => self.idle(server, connections),
@@ -64,6 +66,14 @@ impl Comparison {
         }
     }
 
+    fn bulk(&self, contender: Contender, connections: usize) -> Result<Figures> {
+        let server = Server::start(contender.discarder()?, self.server_core, None)?;
+        let rate = load::bulk(server.address(), connections, self.warm_up, self.duration);
+        let value = rate.with_context(|| server.last_words())?;
+        server.stop()?;
+        Ok(Figures { value, ..Figures::default() })
+    }
+
     /// conet's client has the server's core, and the raw epoll loop the load's.
     fn pool(&self, client: Contender, coroutines: usize) -> Result<Figures> {
         let server = Server::start(Contender::Epoll.command(&[])?, self.load_core, None)?;
@@ -102,21 +112,29 @@ impl Comparison {
     }
 
     fn start(&self, contender: Contender, case: Case) -> Result<Figures> {
-        let cache = contender::target()?.join("conet-bench/start-cache");
-        if case == Case::ColdStart && cache.exists() {
-            fs::remove_dir_all(&cache).with_context(|| format!("cannot empty {}", cache.display()))?;
-        }
-        if !cache.exists() {
-            let made = DirBuilder::new().mode(0o700).recursive(true).create(&cache);
-            made.with_context(|| format!("cannot make {}", cache.display()))?;
-        }
-        let command = contender.command(&["--cache".into(), cache.into()])?;
+        let options = if contender.is_conet() {
+            vec!["--cache".into(), cache(contender, case == Case::ColdStart)?.into()]
+        } else {
+            Vec::new()
+        };
+        let command = contender.command(&options)?;
         let began = Instant::now();
         let server = Server::start(command, self.server_core, contender.address())?;
         let value = began.elapsed().as_secs_f64() * 1000.0;
         server.stop()?;
         Ok(Figures { value, ..Figures::default() })
     }
+}
+
+/// The cache of one server alone, as another's cold start would empty a common one.
+fn cache(contender: Contender, cold: bool) -> Result<PathBuf> {
+    let cache = contender::target()?.join(format!("conet-bench/start-{}", contender.name()));
+    if cold && cache.exists() {
+        fs::remove_dir_all(&cache).with_context(|| format!("cannot empty {}", cache.display()))?;
+    }
+    let made = DirBuilder::new().mode(0o700).recursive(true).create(&cache);
+    made.with_context(|| format!("cannot make {}", cache.display()))?;
+    Ok(cache)
 }
 
 /// What a program that went well wrote to its standard output.

@@ -44,6 +44,10 @@ pub(super) enum Artifact {
     Client,
     /// The guest that starts coroutines.
     Spawn,
+    /// The program that discards.
+    Discard,
+    /// The handler that does.
+    DiscardHandler,
 }
 
 impl Artifact {
@@ -63,6 +67,8 @@ impl Artifact {
             Self::EchoHandler => target.join("wasm32-wasip2/release/echo-handler.wasm"),
             Self::Client => target.join("wasm32-wasip2/release/client.wasm"),
             Self::Spawn => target.join("wasm32-wasip2/release/bench-spawn.wasm"),
+            Self::Discard => target.join("wasm32-wasip2/release/bench-discard.wasm"),
+            Self::DiscardHandler => target.join("wasm32-wasip2/release/bench-discard-handler.wasm"),
         })
     }
 
@@ -95,7 +101,9 @@ impl Artifact {
             Self::Echo => "cargo build --release --target wasm32-wasip2 -p echo".into(),
             Self::EchoHandler => "cargo build --release --target wasm32-wasip2 -p echo-handler".into(),
             Self::Client => "cargo build --release --target wasm32-wasip2 -p client".into(),
-            Self::Spawn => "cargo build --release --target wasm32-wasip2 -p conet-bench-guests".into(),
+            Self::Spawn | Self::Discard | Self::DiscardHandler => {
+                "cargo build --release --target wasm32-wasip2 -p conet-bench-guests".into()
+            }
         }
     }
 }

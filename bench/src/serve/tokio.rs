@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 
-use super::{BACKLOG, BUFFER_BYTES};
+use super::{BACKLOG, BUFFER_BYTES, DISCARD_BYTES, Service};
 
 /// Which of tokio's runtimes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,14 +33,15 @@ impl Flavor {
 pub fn run(
     address: SocketAddr,
     flavor: Flavor,
+    service: Service,
     bound: impl FnOnce(SocketAddr) + Send + 'static,
 ) -> Result<()> {
     let runtime = flavor.builder().enable_io().build()?;
     // A task, so that with workers one of them accepts.
-    runtime.block_on(runtime.spawn(serve(address, bound)))?
+    runtime.block_on(runtime.spawn(serve(address, service, bound)))?
 }
 
-async fn serve(address: SocketAddr, bound: impl FnOnce(SocketAddr)) -> Result<()> {
+async fn serve(address: SocketAddr, service: Service, bound: impl FnOnce(SocketAddr)) -> Result<()> {
     // Bound by hand only for the backlog, which is the same for all baselines.
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -53,7 +54,10 @@ async fn serve(address: SocketAddr, bound: impl FnOnce(SocketAddr)) -> Result<()
     loop {
         let (stream, _) = listener.accept().await.context("accept")?;
         stream.set_nodelay(true)?;
-        tokio::spawn(echo(stream));
+        match service {
+            Service::Echo => tokio::spawn(echo(stream)),
+            Service::Discard => tokio::spawn(discard(stream)),
+        };
     }
 }
 
@@ -66,4 +70,10 @@ async fn echo(mut stream: TcpStream) -> io::Result<()> {
         }
         stream.write_all(&buffer[..received]).await?;
     }
+}
+
+async fn discard(mut stream: TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; DISCARD_BYTES];
+    while stream.read(&mut buffer).await? > 0 {}
+    Ok(())
 }
