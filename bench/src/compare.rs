@@ -175,7 +175,7 @@ impl Comparison {
 }
 
 impl Default for Comparison {
-    /// All of it, in some hours.
+    /// All of it, in about an hour.
     fn default() -> Self {
         Self {
             servers: Contender::ALL.into(),

@@ -8,8 +8,9 @@ mod process;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::OnceLock;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::serve;
@@ -104,7 +105,7 @@ impl Contender {
             Self::IoUring if !serve::io_uring::is_available() => Some("there is no io_uring here".into()),
             _ if self.is_on_io_uring() => {
                 built?;
-                (!has_drivers()?).then(|| "this conet-host has no option --driver io-uring".into())
+                (!has_drivers()).then(|| "this conet-host has no option --driver io-uring".into())
             }
             Self::Other(other) if !other.is_found() => Some("its program is not found".into()),
             _ => {
@@ -136,10 +137,8 @@ impl Contender {
             Self::TokioMulti => command.args(["serve-tokio", "--multi-thread"]),
             Self::EpollC | Self::Go | Self::Other(_) => &mut command,
             Self::Runtime => command.args(["--workers", "1"]),
-            Self::ConetGo => command.args(HOST),
-            Self::ConetGoIoUring => command.args(HOST).args(IO_URING),
-            Self::ConetInstance => command.args(HOST).args(["--listen", ANY_PORT]),
-            Self::ConetInstanceIoUring => command.args(HOST).args(IO_URING).args(["--listen", ANY_PORT]),
+            _ if self.has_an_instance_each() => self.host(&mut command).args(["--listen", ANY_PORT]),
+            _ => self.host(&mut command),
         };
         if self.is_conet() {
             command.args(host_options);
@@ -179,11 +178,21 @@ impl Contender {
             _ => {
                 let how = if self.has_an_instance_each() { "instance" } else { "go" };
                 // A hundred and `main`.
-                command.args(HOST).args(["--coroutines-max", "101"]).arg(Artifact::Spawn.path()?);
+                self.host(&mut command).args(["--coroutines-max", "101"]).arg(Artifact::Spawn.path()?);
                 command.args([how, &count])
             }
         };
         Ok(command)
+    }
+
+    /// Arguments of `conet-host` with which every conet runs. A driver is named if that is possible, whatever the default.
+    fn host(self, command: &mut Command) -> &mut Command {
+        command.args(["run", "--workers", "1"]);
+        match self.is_on_io_uring() {
+            true => command.args(["--driver", "io-uring"]),
+            false if has_drivers() => command.args(["--driver", "epoll"]),
+            false => command,
+        }
     }
 
     /// Whether it is conet with that driver.
@@ -205,11 +214,7 @@ impl Contender {
     pub(crate) fn pool_client(self, server: SocketAddr, coroutines: usize, requests: u64) -> Result<Command> {
         let server = server.to_string();
         let mut command = Command::new(Artifact::Host.path()?);
-        command.args(HOST);
-        if self.is_on_io_uring() {
-            command.args(IO_URING);
-        }
-        command.args(["--allow-connect", &server]).arg(Artifact::Client.path()?).arg(&server);
+        self.host(&mut command).args(["--allow-connect", &server]).arg(Artifact::Client.path()?).arg(&server);
         command.args(["--pool", &(coroutines / 4).to_string(), "--coroutines", &coroutines.to_string()]);
         command.args(["--requests", &requests.to_string()]);
         Ok(command)
@@ -236,10 +241,7 @@ impl Contender {
             Self::TokioMulti => command.args(["serve-tokio", "--multi-thread", "--discard", ANY_PORT]),
             Self::Go => command.args([ANY_PORT, "discard"]),
             _ if self.is_conet() => {
-                command.args(HOST);
-                if self.is_on_io_uring() {
-                    command.args(IO_URING);
-                }
+                self.host(&mut command);
                 if self.has_an_instance_each() {
                     command.args(["--listen", ANY_PORT]).arg(Artifact::DiscardHandler.path()?)
                 } else {
@@ -265,17 +267,19 @@ impl Contender {
     }
 }
 
-/// Whether the host can be told which driver to use.
-fn has_drivers() -> Result<bool> {
-    let help = Command::new(Artifact::Host.path()?).args(["run", "--help"]).output();
-    let help = help.context("cannot start conet-host")?.stdout;
-    let help = String::from_utf8_lossy(&help);
-    Ok(help.contains("--driver") && help.contains("io-uring"))
+/// Whether the host can be told which driver to use. Asked once: it does not change meanwhile.
+fn has_drivers() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let help = Artifact::Host.path().map(|host| Command::new(host).args(["run", "--help"]).output());
+        let Ok(Ok(help)) = help else { return false };
+        knows_drivers(&String::from_utf8_lossy(&help.stdout))
+    })
 }
 
-const HOST: [&str; 3] = ["run", "--workers", "1"];
-
-const IO_URING: [&str; 2] = ["--driver", "io-uring"];
+fn knows_drivers(help: &str) -> bool {
+    help.contains("--driver") && help.contains("io-uring")
+}
 
 const ANY_PORT: &str = "127.0.0.1:0";
 
@@ -286,6 +290,12 @@ mod tests {
     fn words(contender: Contender) -> String {
         let command = contender.command(&["--quiet".into()]).expect("a place for its files");
         command.get_args().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn drivers_are_offered_by_a_host_that_knows_them() {
+        assert!(knows_drivers("  --driver <DRIVER>  How to wait [possible values: epoll, io-uring]"));
+        assert!(!knows_drivers("  --workers <N>  Worker threads"));
     }
 
     #[test]

@@ -175,11 +175,14 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// Waits for the answers still due, and gives up on them after [`DRAIN_PATIENCE`].
+    /// Waits for the answers still due, and gives up on them when nothing has come for [`DRAIN_PATIENCE`].
     fn drain(&mut self, tally: &mut Tally) -> Result<()> {
-        let until = Instant::now() + DRAIN_PATIENCE;
+        let mut until = Instant::now() + DRAIN_PATIENCE;
         while self.in_flight() && Instant::now() < until {
             self.wait(until)?;
+            if !self.events.is_empty() {
+                until = Instant::now() + DRAIN_PATIENCE;
+            }
             let Ok(()) = self.handle_events(&mut Phase::Drain(tally)) else {
                 unreachable!("faults are tallied")
             };
@@ -373,5 +376,5 @@ const RAMP_WIDTH: usize = 64;
 /// How long the ramp goes without progress; a SYN that was dropped is sent again after 1 s, 3 s and 7 s.
 const RAMP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long answers are waited for after the measured time.
+/// How long answers are waited for after the measured time, or after what came last: large loads take their time.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
