@@ -4,6 +4,7 @@ mod artifact;
 mod go;
 mod other;
 mod process;
+mod programs;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -97,6 +98,16 @@ impl Contender {
         self.artifacts().first() == Some(&Artifact::Host)
     }
 
+    /// Whether it is conet with that driver.
+    pub(crate) fn is_on_io_uring(self) -> bool {
+        matches!(self, Self::ConetGoIoUring | Self::ConetInstanceIoUring)
+    }
+
+    /// Whether each of its coroutines has an instance of its own.
+    pub(crate) fn has_an_instance_each(self) -> bool {
+        self.artifacts().contains(&Artifact::EchoHandler)
+    }
+
     /// Builds what it needs. Gives why it cannot run here, if that is no reason to do without the others.
     pub(crate) fn prepare(self, build: Build) -> Result<Option<String>> {
         let built = self.artifacts().iter().try_for_each(|artifact| artifact.prepare(build));
@@ -152,39 +163,6 @@ impl Contender {
         Ok(command)
     }
 
-    /// Whether it has a way to start coroutines, tasks or goroutines.
-    pub(crate) fn can_spawn(self) -> bool {
-        self.is_conet() || matches!(self, Self::Tokio | Self::TokioMulti | Self::Go)
-    }
-
-    /// Builds what [`Self::spawner`] needs besides what the server does.
-    pub(crate) fn prepare_spawner(self, build: Build) -> Result<()> {
-        match self {
-            Self::Go => Artifact::GoSpawn.prepare(build),
-            _ if self.is_conet() => Artifact::Spawn.prepare(build),
-            _ => Ok(()),
-        }
-    }
-
-    /// Starts so many coroutines that do nothing, at most a hundred alive, and prints how long that took.
-    pub(crate) fn spawner(self, count: u64) -> Result<Command> {
-        let count = count.to_string();
-        let program = if self == Self::Go { Artifact::GoSpawn } else { self.artifacts()[0] };
-        let mut command = Command::new(program.path()?);
-        match self {
-            Self::Tokio => command.args(["spawn-tokio", &count]),
-            Self::TokioMulti => command.args(["spawn-tokio", "--multi-thread", &count]),
-            Self::Go => command.arg(count),
-            _ => {
-                let how = if self.has_an_instance_each() { "instance" } else { "go" };
-                // A hundred and `main`.
-                self.host(&mut command).args(["--coroutines-max", "101"]).arg(Artifact::Spawn.path()?);
-                command.args([how, &count])
-            }
-        };
-        Ok(command)
-    }
-
     /// Arguments of `conet-host` with which every conet runs. A driver is named if that is possible, whatever the default.
     fn host(self, command: &mut Command) -> &mut Command {
         command.args(["run", "--workers", "1"]);
@@ -193,64 +171,6 @@ impl Contender {
             false if has_drivers() => command.args(["--driver", "epoll"]),
             false => command,
         }
-    }
-
-    /// Whether it is conet with that driver.
-    pub(crate) fn is_on_io_uring(self) -> bool {
-        matches!(self, Self::ConetGoIoUring | Self::ConetInstanceIoUring)
-    }
-
-    /// Whether each of its coroutines has an instance of its own.
-    pub(crate) fn has_an_instance_each(self) -> bool {
-        self.artifacts().contains(&Artifact::EchoHandler)
-    }
-
-    /// Builds what [`Self::pool_client`] needs besides the host.
-    pub(crate) fn prepare_pool_client(build: Build) -> Result<()> {
-        Artifact::Client.prepare(build)
-    }
-
-    /// conet's client, with so many coroutines that share a quarter as many connections to `server`.
-    pub(crate) fn pool_client(self, server: SocketAddr, coroutines: usize, requests: u64) -> Result<Command> {
-        let server = server.to_string();
-        let mut command = Command::new(Artifact::Host.path()?);
-        self.host(&mut command).args(["--allow-connect", &server]).arg(Artifact::Client.path()?).arg(&server);
-        command.args(["--pool", &(coroutines / 4).to_string(), "--coroutines", &coroutines.to_string()]);
-        command.args(["--requests", &requests.to_string()]);
-        Ok(command)
-    }
-
-    /// Whether it can be told to discard what it receives.
-    pub(crate) fn can_discard(self) -> bool {
-        self.is_conet() || matches!(self, Self::Epoll | Self::Tokio | Self::TokioMulti | Self::Go)
-    }
-
-    /// Builds what [`Self::discarder`] needs besides what the echo server does.
-    pub(crate) fn prepare_discarder(self, build: Build) -> Result<()> {
-        if !self.is_conet() {
-            return Ok(());
-        }
-        [Artifact::Discard, Artifact::DiscardHandler].iter().try_for_each(|guest| guest.prepare(build))
-    }
-
-    /// A server that discards what it receives, on a free port.
-    pub(crate) fn discarder(self) -> Result<Command> {
-        let mut command = Command::new(self.artifacts()[0].path()?);
-        match self {
-            Self::Tokio => command.args(["serve-tokio", "--discard", ANY_PORT]),
-            Self::TokioMulti => command.args(["serve-tokio", "--multi-thread", "--discard", ANY_PORT]),
-            Self::Go => command.args([ANY_PORT, "discard"]),
-            _ if self.is_conet() => {
-                self.host(&mut command);
-                if self.has_an_instance_each() {
-                    command.args(["--listen", ANY_PORT]).arg(Artifact::DiscardHandler.path()?)
-                } else {
-                    command.arg(Artifact::Discard.path()?).arg(ANY_PORT)
-                }
-            }
-            _ => command.args(["serve-epoll", "--discard", ANY_PORT]),
-        };
-        Ok(command)
     }
 
     /// The program, then the guest.
