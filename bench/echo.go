@@ -1,6 +1,7 @@
-// What a Go programmer would write: a goroutine for each connection, on one P. The same buffer as the other servers have;
-// Go itself sets TCP_NODELAY and the system's longest backlog. Built and run by `conet-bench compare`; by hand:
-// go build -o echo-go echo.go && ./echo-go 127.0.0.1:7000. With `discard` after the address it sends nothing back.
+// What a Go programmer would write: a goroutine for each connection, on one P. The same buffer as the other
+// servers have; Go itself sets TCP_NODELAY and the system's longest backlog. With `discard` after the address it
+// sends nothing back. Built and run by `conet-bench compare`; by hand:
+// go build -o echo-go echo.go && ./echo-go 127.0.0.1:7000
 package main
 
 import (

@@ -30,17 +30,18 @@ struct Cli {
 enum Command {
     /// Load an echo server and report its rate and latencies.
     ///
-    /// By default a closed loop: each connection keeps --depth requests in flight and sends the next as one is
-    /// answered. With --rate an open loop: messages go out on an even schedule whatever the server does, and a latency
-    /// counts from the time its message was meant to be sent (no coordinated omission).
+    /// By default a closed loop: each connection keeps --depth requests in flight and sends the next as one
+    /// is answered. With --rate an open loop: messages go out on an even schedule whatever the server does,
+    /// and a latency counts from the time its message was meant to be sent (no coordinated omission).
     ///
     /// The generator has a limit of its own, its *ceiling*: the rate it reaches with no server at all, every
-    /// connection connected to itself. A closed loop measures it first (see --ceiling-seconds) and prints it. A server
-    /// measured near the ceiling, or with the generator busy near 100 %, may be faster than it looks: give the
-    /// generator more threads and cores, or compare the server's CPU time per request (--server-pid).
+    /// connection connected to itself. A closed loop measures it first (see --ceiling-seconds) and prints it.
+    /// A server measured near the ceiling, or with the generator busy near 100 %, may be faster than it
+    /// looks: give the generator more threads and cores, or compare the server's CPU time per request
+    /// (--server-pid).
     ///
-    /// Every part received is compared with what was sent, at both its ends; --verify compares every byte. Ends with
-    /// 1 if a connection was lost, a byte was wrong or a request stayed unanswered.
+    /// Every part received is compared with what was sent, at both its ends; --verify compares every byte.
+    /// Ends with 1 if a connection was lost, a byte was wrong or a request stayed unanswered.
     Load(load::LoadArgs),
     /// Measure the memory of an idle connection: VmRSS + VmPTE of the server's process before and after, by
     /// connection, after one echo on each.
@@ -72,17 +73,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run conet and the native baselines in turn, several rounds, and print medians and ratios to the raw epoll loop.
+    /// Run conet and other servers in turn, several rounds, and print medians and ratios, for each kind of
+    /// measurement.
     ///
-    /// Each server is started fresh for each measurement, on its core, with the load on another; ratios are taken
-    /// within a round. A server that is not built yet is built first, by cargo or cc. Ends with 1 if any run had
-    /// errors.
+    /// Each server is started fresh for each measurement, on its core, with the load on another; ratios are
+    /// taken within a round. A server that is not built yet is built first, by cargo, cc or go; one that cannot
+    /// run here is left out. Ends with 1 if any run failed or had errors.
     Compare(compare::CompareArgs),
     /// Count the instructions that a server executes for a request in user space.
     ///
-    /// Runs each server under valgrind with two numbers of requests, and divides the difference of the counts by the
-    /// difference of requests. Unlike a time, the result is the same whatever else the machine does, to about one per cent, so
-    /// it can be recorded and checked. Needs valgrind. Takes about a minute.
+    /// Runs each server under valgrind with two numbers of requests, and divides the difference of the counts
+    /// by the difference of requests. Unlike a time, the result is the same whatever else the machine does,
+    /// to about one per cent, so it can be recorded and checked. Needs valgrind. Takes about a minute.
     Instructions(instructions::InstructionsArgs),
     /// Baseline: a raw epoll loop on one thread.
     ServeEpoll {

@@ -1,7 +1,7 @@
 //! Servers side by side: each in turn, in rounds, on the same cores, with ratios taken within a round.
 //!
-//! A machine's noise is larger than some differences, and drifts. So every number is measured next to the one it is
-//! compared with, and the spread over the rounds is shown.
+//! A machine's noise is larger than some differences, and drifts. So every number is measured next to the one
+//! it is compared with, and the spread over the rounds is shown.
 
 mod markdown;
 mod measure;

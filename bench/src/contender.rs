@@ -134,7 +134,8 @@ impl Contender {
         }
     }
 
-    /// Starts it on a free port. `host_options` are more options of `conet-host run`, which no other server sees.
+    /// Starts it on a free port. `host_options` are more options of `conet-host run`, which no other server
+    /// sees.
     pub(crate) fn command(self, host_options: &[OsString]) -> Result<Command> {
         let [program, guest @ ..] = self.artifacts() else {
             let Self::Other(other) = self else { unreachable!("every server has a program") };
@@ -163,7 +164,8 @@ impl Contender {
         Ok(command)
     }
 
-    /// Arguments of `conet-host` with which every conet runs. A driver is named if that is possible, whatever the default.
+    /// Arguments of `conet-host` with which every conet runs. A driver is named if that is possible, whatever
+    /// the default.
     fn host(self, command: &mut Command) -> &mut Command {
         command.args(["run", "--workers", "1"]);
         match self.is_on_io_uring() {

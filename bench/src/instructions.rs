@@ -1,10 +1,11 @@
 //! Instructions that a server executes for a request in user space, the guest's compiled code included.
 //!
-//! The server runs under valgrind's cachegrind, twice, with different numbers of requests: the difference of the two
-//! counts belongs to the difference of requests, and start and end cancel out. What the machine does beside it hardly shows,
-//! so a change of a few per cent is a change of the code, which no clock could tell. The kernel's share is not in it, nor
-//! what a cache miss costs: fewer instructions are not always faster. And what a server does once in a millisecond it does
-//! for fewer requests than usual, which take some ten times as long: counts are for comparing with each other.
+//! The server runs under valgrind's cachegrind, twice, with different numbers of requests: the difference of
+//! the two counts belongs to the difference of requests, and start and end cancel out. What the machine does
+//! beside it hardly shows, so a change of a few per cent is a change of the code, which no clock could tell.
+//! The kernel's share is not in it, nor what a cache miss costs: fewer instructions are not always faster.
+//! And what a server does once in a millisecond it does for fewer requests than usual, which take some ten
+//! times as long: counts are for comparing with each other.
 
 mod record;
 

@@ -1,7 +1,7 @@
 //! Measures TCP echo servers: a load generator, native baselines to compare with, and the comparison itself.
 //!
-//! Everything runs on Linux over loopback. The numbers mean something only beside each other, taken in turn on one
-//! machine, which is what [`compare`] does.
+//! Everything runs on Linux over loopback. The numbers mean something only beside each other, taken in turn
+//! on one machine, which is what [`compare`] does.
 
 #![deny(unsafe_code)]
 

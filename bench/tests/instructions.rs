@@ -69,7 +69,8 @@ fn a_count_passes_its_own_record_and_fails_one_that_was_lower() {
     let text = std::fs::read_to_string(&file.0).expect("it was written");
     let record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let count = record["instructions"]["epoll"].as_f64().expect("a number");
-    // One recv, one send and a share of a wait: more than the system calls' own wrappers, and no work beside them.
+    // One recv, one send and a share of a wait: more than the system calls' own wrappers, and no work beside
+    // them.
     assert!((10.0..1000.0).contains(&count), "{text}");
 
     let passed = output(instructions(&["--check", file.path()]));

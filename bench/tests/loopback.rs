@@ -143,7 +143,8 @@ fn bulk_goes_at_the_speed_of_the_server() {
     assert!(error.contains("does not take all"), "{error}");
 }
 
-/// A server that counts what it echoes: the exact number arrives, after one message on each connection, and no more.
+/// A server that counts what it echoes: the exact number arrives, after one message on each connection, and
+/// no more.
 #[test]
 fn an_exact_number_of_requests_is_sent() {
     static ECHOED: AtomicU64 = AtomicU64::new(0);
@@ -163,7 +164,8 @@ fn an_exact_number_of_requests_is_sent() {
     assert_eq!(ECHOED.load(Ordering::SeqCst), 1001 + 7);
 }
 
-/// Each request comes on a connection of its own, which ends with a reset, so that no local port is left waiting.
+/// Each request comes on a connection of its own, which ends with a reset, so that no local port is left
+/// waiting.
 #[test]
 fn connecting_makes_a_connection_for_each_request() {
     static RESETS: AtomicU64 = AtomicU64::new(0);
@@ -209,8 +211,9 @@ fn open_loop_keeps_its_rate() {
     assert!((400..=510).contains(&report.requests), "{report}");
 }
 
-/// The point of the open loop: a server that stalls once for a quarter of the time delays a quarter of the messages,
-/// though only one of them waited in the server. A generator that waited for it would see one slow message in hundreds.
+/// The point of the open loop: a server that stalls once for a quarter of the time delays a quarter of the
+/// messages, though only one of them waited in the server. A generator that waited for it would see one slow
+/// message in hundreds.
 #[test]
 fn a_stall_shows_in_every_message_it_delayed() {
     let stall = Duration::from_millis(250);

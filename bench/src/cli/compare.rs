@@ -33,8 +33,8 @@ pub(super) struct CompareArgs {
     /// The core of the load generator.
     #[arg(long, default_value_t = Comparison::default().load_core)]
     load_core: usize,
-    /// Let the generator sleep while no answer is there. A message then costs a server a wakeup, several µs on a virtual
-    /// machine, the more often the slower the server is.
+    /// Let the generator sleep while no answer is there. A message then costs a server a wakeup, several µs
+    /// on a virtual machine, the more often the slower the server is.
     #[arg(long)]
     sleep: bool,
     /// Numbers of connections, for echo and connect.

@@ -31,8 +31,8 @@ pub(super) struct LoadArgs {
     /// Messages per second over all connections (open loop).
     #[arg(long)]
     rate: Option<u64>,
-    /// Send exactly so many requests, after a first one on each connection, and be done when they are answered (closed
-    /// loop). --duration is then the longest that may take, a minute unless given.
+    /// Send exactly so many requests, after a first one on each connection, and be done when they are
+    /// answered (closed loop). --duration is then the longest that may take, a minute unless given.
     #[arg(long, conflicts_with_all = ["rate", "warm_up"])]
     requests: Option<u64>,
     /// Send each request on a connection of its own, which is then reset.

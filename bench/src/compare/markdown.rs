@@ -1,4 +1,5 @@
-//! The places in a Markdown file that the comparison keeps up to date, one for each measure, and its drawings beside it.
+//! The places in a Markdown file that the comparison keeps up to date, one for each measure, and its drawings
+//! beside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ impl<'a> Section<'a> {
         Ok(section)
     }
 
-    /// Replaces what is between the marks by a drawing and text. The drawing gets a file in the folder named as this one.
+    /// Replaces what is between the marks by a drawing and text. The drawing gets a file in the folder named
+    /// as this one.
     pub(super) fn write(&self, drawing: &str, text: &str) -> Result<()> {
         let folder = self.path.with_extension("");
         let file = folder.join(format!("{}.svg", self.name));

@@ -1,7 +1,7 @@
 //! A measure's figures as a drawing: a panel for each case, a bar for each server.
 //!
-//! Written by hand, as it is rectangles and text, and as the colours must follow the reader's light or dark scheme, which is
-//! a matter of CSS.
+//! Written by hand, as it is rectangles and text, and as the colours must follow the reader's light or dark
+//! scheme, which is a matter of CSS.
 
 use std::fmt::{self, Write};
 
@@ -127,8 +127,8 @@ text{font:11px system-ui,sans-serif;fill:#1f2328}.title{font-weight:600}.name{te
 .bar{fill:#afb8c1}.conet{fill:#2f81f7}.spread{stroke:#57606a;stroke-width:1.5;fill:none}\
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.bar{fill:#484f58}.conet{fill:#1f6feb}.spread{stroke:#b1bac4}}";
 
-/// Pixels: the names' column, a panel, a bar at most, a line, a panel's title, between panels, and from a line's top to its
-/// text's base.
+/// Pixels: the names' column, a panel, a bar at most, a line, a panel's title, between panels, and from a
+/// line's top to its text's base.
 const NAMES: usize = 230;
 const PANEL: usize = 200;
 const BAR: usize = 140;

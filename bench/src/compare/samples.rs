@@ -98,8 +98,8 @@ impl Samples {
         self.beside(row, reference, case, |figures, beside| Some(figures.value / beside.value))
     }
 
-    /// The reference's CPU time for a request by the row's own: the ratio of rates, if the servers were all that limits
-    /// them. Near the generator's ceiling this is the one to look at.
+    /// The reference's CPU time for a request by the row's own: the ratio of rates, if the servers were all
+    /// that limits them. Near the generator's ceiling this is the one to look at.
     pub(super) fn cpu_ratio(&self, row: Row, reference: Row, case: Case) -> Option<Spread> {
         self.beside(row, reference, case, |figures, beside| Some(beside.server_us? / figures.server_us?))
     }

@@ -115,7 +115,8 @@ pub(crate) fn target() -> Result<PathBuf> {
     Ok(profile.parent().unwrap_or(profile).to_owned())
 }
 
-/// The sources of the servers in C and Go are part of this program, so a binary older than it may be of another source.
+/// The sources of the servers in C and Go are part of this program, so a binary older than it may be of
+/// another source.
 fn is_current(artifact: Artifact, path: &Path) -> bool {
     let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
     match (artifact, modified(path), Artifact::Bench.path().map(|bench| modified(&bench))) {

@@ -43,7 +43,8 @@ impl Record {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Compares with what was recorded, a line for each server. An error names those that take over a tenth more.
+    /// Compares with what was recorded, a line for each server. An error names those that take over a tenth
+    /// more.
     pub fn check(&self, recorded: &Self) -> Result<String> {
         ensure!(
             (self.connections, self.size) == (recorded.connections, recorded.size),

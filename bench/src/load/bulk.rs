@@ -11,10 +11,11 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-/// Sends over `connections` to `server`, from the calling thread; gives 10^6 bytes per second, measured for `duration` after
-/// `warm_up`.
+/// Sends over `connections` to `server`, from the calling thread; gives 10^6 bytes per second, measured for
+/// `duration` after `warm_up`.
 ///
-/// What the kernel has taken counts. The warm-up fills its buffers, and from then on it takes what the server does.
+/// What the kernel has taken counts. The warm-up fills its buffers, and from then on it takes what the server
+/// does.
 pub fn bulk(server: SocketAddr, connections: usize, warm_up: Duration, duration: Duration) -> Result<f64> {
     ensure!(connections > 0 && !duration.is_zero(), "a transfer needs a connection and some time");
     let streams = open(server, connections).with_context(|| server.to_string())?;

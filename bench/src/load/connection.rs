@@ -52,7 +52,8 @@ impl fmt::Display for Fault {
 
 pub(super) struct Connection {
     pub(super) socket: OwnedFd,
-    /// Where in the pattern this connection's stream starts: no two alike, so that bytes which crossed over are seen.
+    /// Where in the pattern this connection's stream starts: no two alike, so that bytes which crossed over
+    /// are seen.
     offset: u64,
     /// Bytes of all requests so far.
     due: u64,

@@ -204,7 +204,8 @@ impl<'a> Generator<'a> {
         Ok(())
     }
 
-    /// Resets a connection and makes another in its place, with a request to begin with, if there is one left to be sent.
+    /// Resets a connection and makes another in its place, with a request to begin with, if there is one left
+    /// to be sent.
     fn renew(&mut self, index: usize) -> Result<(), Errno> {
         self.connections[index] = None;
         if take(&mut self.unsent) {
@@ -262,7 +263,8 @@ impl<'a> Generator<'a> {
         }
         while more {
             let received = connection.receive(&mut self.buffer, self.pattern, self.verify)?;
-            // A part that does not fill the buffer was the last, unless the end of the stream stands behind it.
+            // A part that does not fill the buffer was the last, unless the end of the stream stands behind
+            // it.
             more = received == self.buffer.len() || (ending && received > 0);
             let now = Instant::now();
             while let Some(start) = connection.take_answered(self.size) {
@@ -376,5 +378,6 @@ const RAMP_WIDTH: usize = 64;
 /// How long the ramp goes without progress; a SYN that was dropped is sent again after 1 s, 3 s and 7 s.
 const RAMP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long answers are waited for after the measured time, or after what came last: large loads take their time.
+/// How long answers are waited for after the measured time, or after what came last: large loads take their
+/// time.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);

@@ -33,12 +33,14 @@ pub struct Report {
     pub latency: Latency,
     /// What went wrong.
     pub errors: Errors,
-    /// Share of the generator's threads' time on a CPU, 0 to 1. Near 1 the generator, not the server, is the limit.
+    /// Share of the generator's threads' time on a CPU, 0 to 1. Near 1 the generator, not the server, is the
+    /// limit.
     pub generator_busy: f64,
     /// The longest an open loop was late in sending, in microseconds; it is part of the latencies.
     pub late_max_us: f64,
-    /// Share of the time that the generator, or the server if its process is known, was ready to run while something else
-    /// had its core, 0 to 1: the machine's noise. Over a few hundredths, measure again on a quieter machine.
+    /// Share of the time that the generator, or the server if its process is known, was ready to run while
+    /// something else had its core, 0 to 1: the machine's noise. Over a few hundredths, measure again on a
+    /// quieter machine.
     pub disturbed: Option<f64>,
     /// What the generator reached without a server, requests per second, when that was measured.
     pub ceiling: Option<f64>,

@@ -31,7 +31,8 @@ impl Window {
 pub struct Errors {
     /// Connections lost, by the reason.
     pub connections: BTreeMap<String, u64>,
-    /// Requests without an answer when waiting for it was given up; the latency so far of those that were sent is counted.
+    /// Requests without an answer when waiting for it was given up; the latency so far of those that were
+    /// sent is counted.
     pub unanswered: u64,
 }
 
@@ -192,8 +193,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// A rate counts answers by when they came, a latency by when its request was meant to start: one that began in
-    /// the measured time and stalled past its end must not go missing.
+    /// A rate counts answers by when they came, a latency by when its request was meant to start: one that
+    /// began in the measured time and stalled past its end must not go missing.
     #[test]
     fn rate_goes_by_the_answer_and_latency_by_the_start() {
         let from = Instant::now();

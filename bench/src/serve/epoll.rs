@@ -1,8 +1,8 @@
 //! The reference every ratio is taken against: an echo server that is nothing but its system calls.
 //!
-//! Edge-triggered with one registration per socket, which measured no slower than level-triggered; a read that
-//! does not fill the buffer has consumed the edge, so a message costs one recv and one send. `epoll.c` is the same
-//! loop in C.
+//! Edge-triggered with one registration per socket, which measured no slower than level-triggered; a read
+//! that does not fill the buffer has consumed the edge, so a message costs one recv and one send. `epoll.c`
+//! is the same loop in C.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};

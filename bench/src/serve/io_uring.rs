@@ -1,8 +1,8 @@
 //! The other reference: an echo server on io_uring as its authors recommend it.
 //!
-//! Multishot accept and multishot recv, each asked for once; buffers that the kernel picks from a ring; sends from the very
-//! buffer that was received into, submitted together, with one system call for all that a turn brings; direct descriptors;
-//! task work deferred to that call.
+//! Multishot accept and multishot recv, each asked for once; buffers that the kernel picks from a ring; sends
+//! from the very buffer that was received into, submitted together, with one system call for all that a turn
+//! brings; direct descriptors; task work deferred to that call.
 //!
 //! For a benchmark, not for the world: a peer that sends much and reads nothing takes the others' buffers.
 
@@ -151,7 +151,8 @@ impl Server {
         Ok(())
     }
 
-    /// Closes a connection that neither receives nor sends any more, so that no completion comes for it later.
+    /// Closes a connection that neither receives nor sends any more, so that no completion comes for it
+    /// later.
     fn close_if_over(&mut self, slot: u32) -> Result<()> {
         let connection = &self.connections[slot as usize];
         if connection.receiving || !connection.unsent.is_empty() {

@@ -1,7 +1,7 @@
 //! Starts coroutines that do nothing, a hundred alive at most: `bench-spawn go|instance COUNT`.
 //!
-//! Of instances the last hundred may still be on their way when the rate is taken. What limits them to that is
-//! `--coroutines-max`.
+//! Of instances the last hundred may still be on their way when the rate is taken. What limits them to that
+//! is `--coroutines-max`.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};

@@ -1,7 +1,7 @@
 //! The ring and its buffers: all that needs unsafe code, behind functions that do not.
 //!
-//! Sockets are direct descriptors, *slots* of the ring's own table. Buffers are the kernel's until it hands one out as a
-//! [`Chunk`], and its again once the chunk is given back.
+//! Sockets are direct descriptors, *slots* of the ring's own table. Buffers are the kernel's until it hands
+//! one out as a [`Chunk`], and its again once the chunk is given back.
 
 #![allow(unsafe_code, reason = "the kernel is given addresses, which only this file does")]
 
@@ -107,8 +107,9 @@ impl Ring {
     /// Lets the kernel have a chunk's buffer again.
     pub(super) fn give_back(&mut self, chunk: Chunk) {
         let address = self.buffer(chunk.buffer) as u64;
-        // SAFETY: the index is within the ring. The kernel reads this entry only after the tail, which it has not seen yet, has
-        // passed it, and the tail itself, in the first entry's reserved part, is not touched.
+        // SAFETY: the index is within the ring. The kernel reads this entry only after the tail, which it has
+        // not seen yet, has passed it, and the tail itself, in the first entry's reserved part, is not
+        // touched.
         let entry = unsafe { &mut *self.free.add(usize::from(self.tail % BUFFERS)) };
         entry.set_addr(address);
         entry.set_len(BUFFER_BYTES as u32);
@@ -124,7 +125,8 @@ impl Ring {
 
     /// Submits everything, waits for a completion, and adds all there are to `completions`.
     pub(super) fn wait(&mut self, completions: &mut Vec<Completion>) -> Result<()> {
-        // SAFETY: `free` is the base of the ring, initialized, and lives for ever; the kernel and we use its tail as an atomic.
+        // SAFETY: `free` is the base of the ring, initialized, and lives for ever; the kernel and we use its
+        // tail as an atomic.
         let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.free).cast_mut()) };
         tail.store(self.tail, Ordering::Release);
         match self.ring.submit_and_wait(1) {
@@ -139,8 +141,9 @@ impl Ring {
     }
 
     fn push(&mut self, entry: &Entry) -> Result<()> {
-        // SAFETY: the only address in an entry is that of a buffer, in `send`. Buffers are never freed, and the kernel writes to
-        // this one only after `give_back`, which takes the chunk that the caller keeps until the send is done.
+        // SAFETY: the only address in an entry is that of a buffer, in `send`. Buffers are never freed, and
+        // the kernel writes to this one only after `give_back`, which takes the chunk that the caller keeps
+        // until the send is done.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
             match self.ring.submit() {
                 Err(error) if !is_temporary(&error) => return Err(error).context("io_uring_enter"),
@@ -196,7 +199,8 @@ const GROUP: u16 = 0;
 /// A power of two. All of them take turns, so their first lines should stay in the cache.
 const BUFFERS: u16 = 1024;
 
-/// A line of the cache more than a buffer: else the first lines of all would fall into the same few sets of it.
+/// A line of the cache more than a buffer: else the first lines of all would fall into the same few sets of
+/// it.
 const STRIDE: usize = BUFFER_BYTES + 64;
 
 const PAGE_BYTES: usize = 4096;
