@@ -175,7 +175,7 @@ impl Comparison {
 }
 
 impl Default for Comparison {
-    /// All of it, in about an hour.
+    /// All of it, in over half an hour.
     fn default() -> Self {
         Self {
             servers: Contender::ALL.into(),
@@ -188,7 +188,7 @@ impl Default for Comparison {
             sizes: vec![64, 512, 16 * 1024],
             depths: vec![1, 16],
             duration: Duration::from_secs(1),
-            warm_up: Duration::from_millis(300),
+            warm_up: Duration::from_millis(500),
             idle_connections: 5000,
             build: Build::Missing,
             markdown: None,

@@ -50,7 +50,7 @@ pub(super) struct CompareArgs {
     #[arg(long, default_value = "1", value_parser = seconds)]
     seconds: Duration,
     /// Load before it.
-    #[arg(long, value_name = "SECONDS", default_value = "0.3", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
     warm_up: Duration,
     /// Connections to measure idle memory with.
     #[arg(long, value_name = "CONNECTIONS", default_value_t = Comparison::default().idle_connections)]
