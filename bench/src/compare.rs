@@ -1,35 +1,39 @@
 //! Servers side by side: each in turn, in rounds, on the same cores, with ratios taken within a round.
 //!
-//! A machine's noise is larger than some differences, and drifts. So every number is measured next to the one it is
-//! compared with, and the spread over the rounds is shown.
+//! A machine's noise is larger than some differences, and drifts. So every number is measured next to the one
+//! it is compared with, and the spread over the rounds is shown.
 
-mod artifact;
-mod contender;
 mod markdown;
-mod process;
+mod measure;
+mod plot;
+mod run;
+mod samples;
 mod table;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-use crate::load::{self, Pace, Plan, Report};
+use crate::affinity;
+use crate::contender::{Build, Contender};
 use crate::serve::raise_open_files;
-use crate::{affinity, idle};
-pub use artifact::Build;
-pub use contender::Contender;
 use markdown::Section;
-use process::Server;
-use table::{Row, Table};
+use measure::Case;
+pub use measure::Measure;
+use plot::Plot;
+use samples::{Figures, Row, Samples};
+use table::Table;
 
 /// What to compare, and how.
 #[derive(Debug, Clone)]
 pub struct Comparison {
     /// In the order they take turns.
     pub servers: Vec<Contender>,
-    /// Rounds; each runs every server once at each number of connections.
+    /// What to measure.
+    pub measures: Vec<Measure>,
+    /// Rounds; each runs every server once in each case.
     pub rounds: usize,
     /// The core of the server.
     pub server_core: usize,
@@ -39,15 +43,15 @@ pub struct Comparison {
     pub spin: bool,
     /// Numbers of connections.
     pub connections: Vec<usize>,
+    /// Bytes in a message.
+    pub sizes: Vec<usize>,
+    /// Messages in flight on each connection.
+    pub depths: Vec<usize>,
     /// The measured time of each run.
     pub duration: Duration,
     /// Load before it.
     pub warm_up: Duration,
-    /// Bytes in a message.
-    pub size: usize,
-    /// Requests in flight on each connection.
-    pub depth: usize,
-    /// Connections to measure idle memory with; 0: it is not measured.
+    /// Connections to measure idle memory with.
     pub idle_connections: usize,
     /// Which servers to build first.
     pub build: Build,
@@ -55,28 +59,64 @@ pub struct Comparison {
     pub markdown: Option<PathBuf>,
 }
 
-/// Compares, and writes the tables to `out`. False: some runs had errors, which the tables show.
+/// Compares, and writes the tables to `out`. False: some runs failed or had errors, which the tables show.
 pub fn run(comparison: &Comparison, command_line: &str, out: &mut dyn Write) -> Result<bool> {
     comparison.check()?;
-    let section = comparison.markdown.as_deref().map(Section::find).transpose()?;
-    for server in &comparison.servers {
-        server.prepare(comparison.build)?;
+    let mut sections = Vec::new();
+    for &measure in &comparison.measures {
+        let find = |path| Section::find(path, measure.name());
+        sections.push((measure, comparison.markdown.as_deref().map(find).transpose()?));
     }
+    let mut left_out = Vec::new();
+    let servers = prepare(comparison, &mut left_out)?;
+    let comparison = &Comparison { servers, ..comparison.clone() };
     // Cargo was free to use every core; from here on this process stays out of the server's way.
     affinity::pin(&[comparison.load_core])?;
-    let mut table = Table::new(comparison, command_line);
-    for round in 1..=comparison.rounds {
-        for &connections in &comparison.connections {
-            comparison.turn(round, connections, &mut table)?;
+    let mut clean = true;
+    for (measure, section) in sections {
+        let mut cases = measure.cases(comparison);
+        cases.retain(|case| comparison.servers.iter().any(|&server| case.applies_to(server)));
+        if cases.is_empty() {
+            eprintln!("{}: nothing that applies to these servers", measure.name());
+            continue;
+        }
+        let samples = comparison.measure(&cases);
+        let (cases, samples) = (cases.as_slice(), &samples);
+        let text =
+            Table { comparison, command_line, left_out: &left_out, measure, cases, samples }.to_string();
+        writeln!(out, "{text}")?;
+        if let Some(section) = section {
+            let columns = comparison.connections.len().min(PANELS_WIDE);
+            let plot = Plot { measure, servers: &comparison.servers, cases, samples, columns };
+            section.write(&plot.to_string(), &text)?;
+        }
+        clean &= samples.is_clean();
+    }
+    Ok(clean)
+}
+
+/// Those that can run here; those that cannot, with the reason, go to `left_out`.
+fn prepare(comparison: &Comparison, left_out: &mut Vec<(Contender, String)>) -> Result<Vec<Contender>> {
+    let mut servers = Vec::new();
+    for &server in &comparison.servers {
+        match server.prepare(comparison.build)? {
+            None => servers.push(server),
+            Some(reason) => {
+                eprintln!("left out: {}: {reason}", server.label());
+                left_out.push((server, reason));
+            }
         }
     }
-    for &server in comparison.servers.iter().filter(|_| comparison.idle_connections > 0) {
-        table.add_idle(server, comparison.idle(server)?);
+    if comparison.measures.contains(&Measure::Pool) && servers.iter().any(|server| server.is_conet()) {
+        Contender::prepare_pool_client(comparison.build)?;
     }
-    let text = table.to_string();
-    writeln!(out, "{text}")?;
-    section.map(|section| section.write(&text)).transpose()?;
-    Ok(table.is_clean())
+    if comparison.measures.contains(&Measure::Bulk) {
+        servers.iter().try_for_each(|server| server.prepare_discarder(comparison.build))?;
+    }
+    if comparison.measures.contains(&Measure::Spawn) {
+        servers.iter().try_for_each(|server| server.prepare_spawner(comparison.build))?;
+    }
+    Ok(servers)
 }
 
 impl Comparison {
@@ -96,66 +136,65 @@ impl Comparison {
         Ok(())
     }
 
-    /// Every server once, and the generator without a server.
-    fn turn(&self, round: usize, connections: usize, table: &mut Table) -> Result<()> {
-        for &contender in &self.servers {
-            let report = self.measure(contender, connections).with_context(|| contender.label())?;
-            self.progress(round, contender.label(), &report);
-            table.add(Row::Server(contender), connections, round, report);
+    /// All rounds. A run that fails is noted, and the others go on.
+    fn measure(&self, cases: &[Case]) -> Samples {
+        let mut samples = Samples::default();
+        for round in 1..=self.rounds {
+            for &case in cases {
+                for &server in self.servers.iter().filter(|&&server| case.applies_to(server)) {
+                    let figures = self.run(server, case);
+                    self.note(&mut samples, Row::Server(server), case, round, figures);
+                }
+                if case.has_ceiling() {
+                    self.note(&mut samples, Row::Ceiling, case, round, self.ceiling(case));
+                }
+            }
         }
-        let report = load::run(&self.plan(connections).null())?;
-        self.progress(round, "no server", &report);
-        table.add(Row::Ceiling, connections, round, report);
-        Ok(())
+        samples
     }
 
-    fn measure(&self, contender: Contender, connections: usize) -> Result<Report> {
-        let server = Server::start(contender.command()?, self.server_core)?;
-        let plan = Plan {
-            peer: load::Peer::Server(server.address()),
-            server_pid: Some(server.pid()),
-            ..self.plan(connections)
-        };
-        let report = load::run(&plan).with_context(|| server.last_words())?;
-        server.stop()?;
-        Ok(report)
-    }
-
-    fn idle(&self, contender: Contender) -> Result<f64> {
-        let server = Server::start(contender.command()?, self.server_core)?;
-        let report = idle::run(server.address(), server.pid(), self.idle_connections)
-            .with_context(|| format!("{}, idle: {}", contender.label(), server.last_words()))?;
-        eprintln!("idle: {}: {report}", contender.label());
-        server.stop()?;
-        Ok(report.per_connection_kib)
-    }
-
-    fn plan(&self, connections: usize) -> Plan {
-        Plan {
-            peer: load::Peer::Null,
-            connections,
-            size: self.size,
-            pace: Pace::Closed { depth: self.depth },
-            warm_up: self.warm_up,
-            duration: self.duration,
-            threads: 1,
-            cores: vec![self.load_core],
-            spin: self.spin,
-            verify: false,
-            server_pid: None,
-        }
-    }
-
-    fn progress(&self, round: usize, label: &str, report: &Report) {
-        let Report { connections, requests_per_second, generator_busy, .. } = report;
-        eprintln!(
-            "round {round}/{}, {connections} connections: {label}: {requests_per_second:.0}/s, generator busy {:.0} %, disturbed {:.0} %",
-            self.rounds,
-            generator_busy * 100.0,
-            report.disturbed.unwrap_or(0.0) * 100.0
-        );
-        if !report.errors.is_empty() {
-            eprintln!("{report}");
+    fn note(&self, samples: &mut Samples, row: Row, case: Case, round: usize, figures: Result<Figures>) {
+        let (rounds, label) = (self.rounds, row.label());
+        match figures {
+            Ok(figures) => {
+                let percent = |share: Option<f64>| share.unwrap_or(0.0) * 100.0;
+                eprintln!(
+                    "round {round}/{rounds}, {case}: {label}: {:.1}, generator busy {:.0} %, disturbed {:.0} %",
+                    figures.value,
+                    percent(figures.generator_busy),
+                    percent(figures.disturbed)
+                );
+                samples.add(row, case, round, figures);
+            }
+            Err(error) => {
+                eprintln!("round {round}/{rounds}, {case}: {label} FAILED: {error:#}");
+                samples.add_failure(row, case, format!("{error:#}"));
+            }
         }
     }
 }
+
+impl Default for Comparison {
+    /// All of it, in over half an hour.
+    fn default() -> Self {
+        Self {
+            servers: Contender::ALL.into(),
+            measures: Measure::ALL.into(),
+            rounds: 5,
+            server_core: 0,
+            load_core: 1,
+            spin: true,
+            connections: vec![1, 64, 1000, 10_000],
+            sizes: vec![64, 512, 16 * 1024],
+            depths: vec![1, 16],
+            duration: Duration::from_secs(1),
+            warm_up: Duration::from_millis(500),
+            idle_connections: 5000,
+            build: Build::Missing,
+            markdown: None,
+        }
+    }
+}
+
+/// Panels of a drawing side by side, so that those of a row differ in the number of connections.
+const PANELS_WIDE: usize = 4;

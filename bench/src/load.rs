@@ -1,10 +1,12 @@
 //! The load generator: connections that send messages and check what comes back.
 //!
-//! A *closed loop* keeps a number of requests in flight on each connection and sends the next when one is answered; it
-//! finds the highest rate. An *open loop* sends on a schedule, whatever the server does, and counts each latency from
-//! the time the message was meant to be sent, so that a stall shows in every message it delayed (no coordinated
-//! omission). Each thread is one epoll loop; a request costs it one send, one recv and a share of a wait.
+//! A *closed loop* keeps a number of requests in flight on each connection and sends the next when one is
+//! answered; it finds the highest rate. An *open loop* sends on a schedule, whatever the server does, and
+//! counts each latency from the time the message was meant to be sent, so that a stall shows in every message
+//! it delayed (no coordinated omission). Each thread is one epoll loop; a request costs it one send, one recv
+//! and a share of a wait.
 
+mod bulk;
 mod connection;
 mod generator;
 mod idle;
@@ -21,6 +23,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 
 use crate::affinity;
+pub use bulk::bulk;
 pub use connection::Peer;
 use generator::Generator;
 pub use idle::Idle;

@@ -1,6 +1,7 @@
 //! Native echo servers to compare with: one thread, the same buffer, TCP_NODELAY on.
 
 pub mod epoll;
+pub mod io_uring;
 pub mod tokio;
 
 use anyhow::{Context, Result};
@@ -8,6 +9,18 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Bytes read at a time, by every baseline.
 pub const BUFFER_BYTES: usize = 4 * 1024;
+
+/// Bytes read at a time by those that discard what they receive.
+pub const DISCARD_BYTES: usize = 64 * 1024;
+
+/// What a server does with what it receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Sends it back.
+    Echo,
+    /// Nothing.
+    Discard,
+}
 
 /// Connections the kernel may hold for us before they are accepted.
 pub const BACKLOG: i32 = 4096;

@@ -23,8 +23,8 @@ pub struct StartReport {
     pub warm_ms: f64,
 }
 
-/// Starts `host run` with the program `component` again and again, cold and warm in turn, each pair with a cache of
-/// its own.
+/// Starts `host run` with the program `component` again and again, cold and warm in turn, each pair with a
+/// cache of its own.
 pub fn run(host: &Path, component: &Path, rounds: usize) -> Result<StartReport> {
     ensure!(rounds > 0, "--rounds must be at least 1");
     let (mut cold, mut warm) = (Vec::new(), Vec::new());

@@ -1,24 +1,40 @@
 //! The load generator against servers that are right and servers that are wrong, over loopback.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use conet_bench::load::{self, Pace, Plan, Report};
-use conet_bench::serve;
+use conet_bench::serve::tokio::Flavor;
+use conet_bench::serve::{self, Service};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The raw epoll baseline, until the test's process ends.
 fn epoll_server() -> SocketAddr {
-    let server = serve::epoll::Server::bind(ANY_PORT).expect("a free port");
+    let server = serve::epoll::Server::bind(ANY_PORT, Service::Echo).expect("a free port");
     let address = server.local_addr().expect("it is bound");
     thread::spawn(|| server.run());
     address
+}
+
+/// The raw io_uring baseline, where the system lets us.
+fn io_uring_server() -> Option<SocketAddr> {
+    if !serve::io_uring::is_available() {
+        eprintln!("this system has no io_uring");
+        return None;
+    }
+    let (sender, address) = mpsc::channel();
+    thread::spawn(move || {
+        let server = serve::io_uring::Server::bind(ANY_PORT).expect("a free port");
+        sender.send(server.local_addr().expect("it is bound")).expect("the test waits");
+        server.run()
+    });
+    Some(address.recv().expect("it binds"))
 }
 
 /// A server whose every connection is handled by `handle`.
@@ -73,13 +89,112 @@ fn closed_loop_gets_every_byte_back_from_the_epoll_baseline() {
 
 #[test]
 fn closed_loop_gets_every_byte_back_from_tokio() {
-    let (sender, address) = mpsc::channel();
-    thread::spawn(|| {
-        serve::tokio::run(ANY_PORT, move |address| sender.send(address).expect("the test waits"))
-    });
-    let server = address.recv().expect("it binds");
+    for flavor in [Flavor::CurrentThread, Flavor::MultiThread] {
+        let (sender, address) = mpsc::channel();
+        let bound = move |address| sender.send(address).expect("the test waits");
+        thread::spawn(move || serve::tokio::run(ANY_PORT, flavor, Service::Echo, bound));
+        let server = address.recv().expect("it binds");
+        assert_clean(&run(&short(server, 64)));
+        assert_clean(&run(&Plan { size: 300_000, ..short(server, 2) }));
+    }
+}
+
+/// Over several rounds, so that slots are closed and used again, and with more than all buffers hold.
+#[test]
+fn closed_loop_gets_every_byte_back_from_io_uring() {
+    let Some(server) = io_uring_server() else { return };
+    for (connections, size, depth) in
+        [(1, 1, 1), (64, 64, 1), (8, 64, 16), (2, 1_000_000, 2), (64, 100_000, 2), (3, 4096, 1)]
+    {
+        let pace = Pace::Closed { depth };
+        assert_clean(&run(&Plan { size, pace, ..short(server, connections) }));
+    }
+}
+
+/// A peer that sends and never reads takes every buffer; the others are served again once it is gone.
+#[test]
+fn io_uring_gets_its_buffers_back_from_a_peer_that_resets() {
+    let Some(server) = io_uring_server() else { return };
+    let mut greedy = TcpStream::connect(server).expect("it listens");
+    // Not a wait for something: when nothing is taken any more, there is no buffer left.
+    greedy.set_write_timeout(Some(Duration::from_secs(2))).expect("a valid timeout");
+    let mut sent = 0;
+    while let Ok(bytes) = greedy.write(&[7; 65_536]) {
+        sent += bytes;
+    }
+    assert!(sent > 1024 * 4096, "{sent}");
+    // With its echo unread, this is a reset.
+    drop(greedy);
     assert_clean(&run(&short(server, 64)));
-    assert_clean(&run(&Plan { size: 300_000, ..short(server, 2) }));
+}
+
+/// Bytes flow to a server that discards them; one that closes instead is an error.
+#[test]
+fn bulk_goes_at_the_speed_of_the_server() {
+    let discarding = serve::epoll::Server::bind(ANY_PORT, Service::Discard).expect("a free port");
+    let address = discarding.local_addr().expect("it is bound");
+    thread::spawn(|| discarding.run());
+    let (warm_up, duration) = (Duration::from_millis(20), Duration::from_millis(300));
+    let rate = load::bulk(address, 4, warm_up, duration).expect("it takes all");
+    assert!(rate > 0.0);
+
+    let closing = server(|mut stream| drop(stream.read(&mut [0; 1000])));
+    let error = load::bulk(closing, 2, warm_up, duration).expect_err("it closes").to_string();
+    assert!(error.contains("does not take all"), "{error}");
+}
+
+/// A server that counts what it echoes: the exact number arrives, after one message on each connection, and
+/// no more.
+#[test]
+fn an_exact_number_of_requests_is_sent() {
+    static ECHOED: AtomicU64 = AtomicU64::new(0);
+    let server = server(|mut stream| {
+        // Counted before it is answered.
+        let count = |_: &mut [u8]| {
+            ECHOED.fetch_add(1, Ordering::SeqCst);
+        };
+        while echo_message(&mut stream, count) {}
+    });
+    let plan = Plan { threads: 2, pace: Pace::Closed { depth: 3 }, ..Plan::new(server, 7) };
+    let (warm_up, duration) = (Duration::ZERO, Duration::from_secs(60));
+    let report = run(&Plan { requests: Some(1001), warm_up, duration, ..plan });
+    assert_clean(&report);
+    assert_eq!(report.requests, 1001);
+    assert!(report.seconds < 60.0, "{report}");
+    assert_eq!(ECHOED.load(Ordering::SeqCst), 1001 + 7);
+}
+
+/// Each request comes on a connection of its own, which ends with a reset, so that no local port is left
+/// waiting.
+#[test]
+fn connecting_makes_a_connection_for_each_request() {
+    static RESETS: AtomicU64 = AtomicU64::new(0);
+    let (sender, ended) = mpsc::channel();
+    let sender = &*Box::leak(Box::new(sender));
+    let server = server(move |mut stream| {
+        echo_message(&mut stream, |_| {});
+        let end = stream.read(&mut [0]).map_err(|error| error.kind());
+        RESETS.fetch_add(u64::from(end == Err(ErrorKind::ConnectionReset)), Ordering::SeqCst);
+        sender.send(()).expect("the test waits");
+    });
+    let (warm_up, duration) = (Duration::ZERO, Duration::from_secs(60));
+    let plan = Plan { pace: Pace::Connect, requests: Some(100), warm_up, duration, ..Plan::new(server, 5) };
+    let report = run(&plan);
+    assert_clean(&report);
+    assert_eq!(report.requests, 100);
+    ended.iter().take(105).for_each(drop);
+    assert_eq!(RESETS.load(Ordering::SeqCst), 105);
+}
+
+#[test]
+fn requests_that_find_no_time_are_unanswered() {
+    let server = server(|mut stream| {
+        echo_message(&mut stream, |_| {});
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let plan = Plan { warm_up: Duration::ZERO, ..short(server, 3) };
+    let report = run(&Plan { requests: Some(10), ..plan });
+    assert_eq!((report.requests, report.errors.unanswered), (0, 10), "{report}");
 }
 
 #[test]
@@ -96,8 +211,9 @@ fn open_loop_keeps_its_rate() {
     assert!((400..=510).contains(&report.requests), "{report}");
 }
 
-/// The point of the open loop: a server that stalls once for a quarter of the time delays a quarter of the messages,
-/// though only one of them waited in the server. A generator that waited for it would see one slow message in hundreds.
+/// The point of the open loop: a server that stalls once for a quarter of the time delays a quarter of the
+/// messages, though only one of them waited in the server. A generator that waited for it would see one slow
+/// message in hundreds.
 #[test]
 fn a_stall_shows_in_every_message_it_delayed() {
     let stall = Duration::from_millis(250);
@@ -181,43 +297,4 @@ fn nobody_listening_is_a_clear_error() {
 #[test]
 fn the_null_run_needs_no_server() {
     assert_clean(&run(&short(ANY_PORT, 16).null()));
-}
-
-/// The command itself, from start to table: servers on one core, load on the other.
-#[test]
-fn compare_prints_a_table_of_the_baselines() {
-    if thread::available_parallelism().map_or(1, usize::from) < 2 {
-        eprintln!("a comparison needs two cores");
-        return;
-    }
-    let output = Command::new(env!("CARGO_BIN_EXE_conet-bench"))
-        .args(["compare", "--servers", "epoll,tokio", "--rounds", "2", "--connections", "8", "--idle", "50"])
-        .args(["--seconds", "0.1", "--warm-up", "0.05"])
-        .output()
-        .expect("the binary starts");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    for line in [
-        "| 8 | raw epoll, Rust |",
-        "| 8 | tokio, current thread |",
-        "| 8 | *no server",
-        "| tokio, current thread | ",
-    ] {
-        assert!(text.contains(line), "{line} is not in\n{text}");
-    }
-}
-
-#[test]
-fn a_missing_server_is_named_with_the_command_that_builds_it() {
-    // A copy in a directory of its own finds nothing built beside it.
-    let directory = std::env::temp_dir().join(format!("conet-bench-missing-{}", std::process::id()));
-    std::fs::create_dir_all(directory.join("release")).expect("a writable directory");
-    let copy = directory.join("release/conet-bench");
-    std::fs::copy(env!("CARGO_BIN_EXE_conet-bench"), &copy).expect("the binary is readable");
-    let output = Command::new(&copy).args(["compare", "--build", "never", "--servers", "runtime"]).output();
-    std::fs::remove_dir_all(&directory).expect("it was just made");
-    let output = output.expect("the copy starts");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
-    assert!(text.contains("cargo build --release -p conet-rt --example echo"), "{text}");
 }

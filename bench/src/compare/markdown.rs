@@ -1,61 +1,98 @@
-//! The place in a Markdown file that the comparison keeps up to date.
+//! The places in a Markdown file that the comparison keeps up to date, one for each measure, and its drawings
+//! beside it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The lines between the two marks of a file.
+/// The lines between the two marks of a measure.
 #[derive(Debug)]
-pub(super) struct Section {
-    path: PathBuf,
-    before: String,
-    after: String,
+pub(super) struct Section<'a> {
+    path: &'a Path,
+    name: String,
 }
 
-impl Section {
+impl<'a> Section<'a> {
     /// Finds it, before anything is measured for it.
-    pub(super) fn find(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let (before, after) = split(&text)
-            .with_context(|| format!("{} has no line {BEGIN} with a line {END} below", path.display()))?;
-        Ok(Self { path: path.to_owned(), before: before.into(), after: after.into() })
+    pub(super) fn find(path: &'a Path, name: String) -> Result<Self> {
+        let section = Self { path, name };
+        section.read()?;
+        Ok(section)
     }
 
-    /// Replaces what is between the marks.
-    pub(super) fn write(&self, text: &str) -> Result<()> {
-        let text = format!("{}{BEGIN}\n{}\n{END}{}", self.before, text.trim_end(), self.after);
-        fs::write(&self.path, text).with_context(|| format!("cannot write {}", self.path.display()))
+    /// Replaces what is between the marks by a drawing and text. The drawing gets a file in the folder named
+    /// as this one.
+    pub(super) fn write(&self, drawing: &str, text: &str) -> Result<()> {
+        let folder = self.path.with_extension("");
+        let file = folder.join(format!("{}.svg", self.name));
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::write(&file, drawing).with_context(|| format!("cannot write {}", file.display()))?;
+        let folder = PathBuf::from(folder.file_name().unwrap_or_default());
+        let link = format!("![{name}]({folder}/{name}.svg)", name = self.name, folder = folder.display());
+        let (before, after) = self.read()?;
+        let text = format!("{before}{}\n{link}\n\n{}\n{}{after}", self.begin(), text.trim_end(), self.end());
+        fs::write(self.path, text).with_context(|| format!("cannot write {}", self.path.display()))
+    }
+
+    /// What stands before and after the marks.
+    fn read(&self) -> Result<(String, String)> {
+        let (begin, end, path) = (self.begin(), self.end(), self.path.display());
+        let text = fs::read_to_string(self.path).with_context(|| format!("cannot read {path}"))?;
+        let around =
+            text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
+        let (before, after) =
+            around.with_context(|| format!("{path} has no line {begin} with a line {end} below"))?;
+        Ok((before.into(), after.into()))
+    }
+
+    fn begin(&self) -> String {
+        format!("<!-- compare {} -->", self.name)
+    }
+
+    fn end(&self) -> String {
+        format!("<!-- /compare {} -->", self.name)
     }
 }
-
-fn split(text: &str) -> Option<(&str, &str)> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some((before, after))
-}
-
-const BEGIN: &str = "<!-- compare -->";
-
-const END: &str = "<!-- /compare -->";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_the_text_between_the_marks_is_replaced() {
-        let path = std::env::temp_dir().join(format!("conet-bench-markdown-{}", std::process::id()));
-        fs::write(&path, "# A\n\n<!-- compare -->\nold\n<!-- /compare -->\n\nend\n")
-            .expect("a writable directory");
-        Section::find(&path).expect("both marks").write("new\n").expect("writable");
-        let text = fs::read_to_string(&path).expect("it was just written");
-        fs::remove_file(&path).expect("it was just written");
-        assert_eq!(text, "# A\n\n<!-- compare -->\nnew\n<!-- /compare -->\n\nend\n");
+    /// A file of this test's own.
+    fn with_file(name: &str, content: &str, test: impl FnOnce(&Path)) {
+        let folder = std::env::temp_dir().join(format!("conet-bench-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a writable directory");
+        let path = folder.join("figures.md");
+        fs::write(&path, content).expect("a writable directory");
+        test(&path);
+        fs::remove_dir_all(&folder).expect("it was just made");
     }
 
     #[test]
-    fn marks_in_the_wrong_order_are_refused() {
-        assert_eq!(split("<!-- /compare --> <!-- compare -->"), None);
+    fn only_the_text_between_the_marks_is_replaced() {
+        let text = "# A\n\n<!-- compare echo -->\nold\n<!-- /compare echo -->\n\n<!-- compare idle -->\n";
+        with_file("markdown", text, |path| {
+            let section = Section::find(path, "echo".into()).expect("both marks");
+            section.write("<svg/>", "new\n").expect("writable");
+            let text = fs::read_to_string(path).expect("it was just written");
+            let link = "![echo](figures/echo.svg)";
+            let expected = format!(
+                "# A\n\n<!-- compare echo -->\n{link}\n\nnew\n<!-- /compare echo -->\n\n<!-- compare idle -->\n"
+            );
+            assert_eq!(text, expected);
+            let drawing = fs::read_to_string(path.with_file_name("figures").join("echo.svg"));
+            assert_eq!(drawing.expect("it was just written"), "<svg/>");
+        });
+    }
+
+    #[test]
+    fn missing_marks_and_marks_in_the_wrong_order_are_refused() {
+        with_file("marks", "<!-- /compare echo --> <!-- compare echo --> <!-- compare idle -->", |path| {
+            for name in ["echo", "idle", "start"] {
+                let error = Section::find(path, name.into()).expect_err("no section").to_string();
+                assert!(error.contains(&format!("no line <!-- compare {name} -->")), "{error}");
+            }
+        });
     }
 }

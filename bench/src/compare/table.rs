@@ -1,202 +1,142 @@
-//! The result in Markdown: medians over the rounds, ratios taken within each.
+//! A measure's figures in Markdown: medians over the rounds, ratios taken within each.
 
 use std::fmt;
 use std::fs;
 
-use super::{Comparison, Contender};
-use crate::load::Report;
+use super::Comparison;
+use super::measure::{Case, Measure};
+use super::samples::{Figures, Row, Samples, Spread};
+use crate::contender::Contender;
 
-/// What a line of the table is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Row {
-    Server(Contender),
-    /// The load generator without a server.
-    Ceiling,
-}
-
-/// Everything measured.
 pub(super) struct Table<'a> {
-    comparison: &'a Comparison,
-    command_line: &'a str,
-    samples: Vec<Sample>,
-    /// KiB per idle connection.
-    idle: Vec<(Contender, f64)>,
+    pub(super) comparison: &'a Comparison,
+    pub(super) command_line: &'a str,
+    /// Servers that did not take part, and why.
+    pub(super) left_out: &'a [(Contender, String)],
+    pub(super) measure: Measure,
+    pub(super) cases: &'a [Case],
+    pub(super) samples: &'a Samples,
 }
 
-struct Sample {
-    row: Row,
-    connections: usize,
-    round: usize,
-    report: Report,
-}
-
-/// Median and extremes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl<'a> Table<'a> {
-    pub(super) fn new(comparison: &'a Comparison, command_line: &'a str) -> Self {
-        Self { comparison, command_line, samples: Vec::new(), idle: Vec::new() }
+impl Table<'_> {
+    fn rows(&self, case: Case) -> impl Iterator<Item = Row> {
+        let servers = self.servers().filter(move |&server| case.applies_to(server)).map(Row::Server);
+        servers.chain(case.has_ceiling().then_some(Row::Ceiling))
     }
 
-    pub(super) fn add(&mut self, row: Row, connections: usize, round: usize, report: Report) {
-        self.samples.push(Sample { row, connections, round, report });
+    fn servers(&self) -> impl Iterator<Item = Contender> {
+        self.comparison.servers.iter().copied()
     }
 
-    pub(super) fn add_idle(&mut self, contender: Contender, kib: f64) {
-        self.idle.push((contender, kib));
-    }
-
-    /// Whether no run had an error.
-    pub(super) fn is_clean(&self) -> bool {
-        self.samples.iter().all(|sample| sample.report.errors.is_empty())
-    }
-
-    fn rows(&self) -> impl Iterator<Item = Row> {
-        self.comparison.servers.iter().map(|&contender| Row::Server(contender)).chain([Row::Ceiling])
-    }
-
-    fn samples(&self, row: Row, connections: usize) -> impl Iterator<Item = &Sample> {
-        self.samples.iter().filter(move |sample| sample.row == row && sample.connections == connections)
-    }
-
-    fn spread(&self, row: Row, connections: usize, value: impl Fn(&Report) -> Option<f64>) -> Option<Spread> {
-        Spread::of(self.samples(row, connections).filter_map(|sample| value(&sample.report)).collect())
-    }
-
-    /// The rate by the rate of `reference` in the same round.
-    fn ratio(&self, row: Row, reference: Row, connections: usize) -> Option<Spread> {
-        self.beside(row, reference, connections, |report, beside| {
-            Some(report.requests_per_second / beside.requests_per_second)
-        })
-    }
-
-    /// The reference's CPU time for a request by the row's own: the ratio of rates, if the servers were all that limits
-    /// them. Near the generator's ceiling this is the one to look at.
-    fn cpu_ratio(&self, row: Row, reference: Row, connections: usize) -> Option<Spread> {
-        self.beside(row, reference, connections, |report, beside| {
-            Some(beside.server?.total_us() / report.server?.total_us())
-        })
-    }
-
-    /// A comparison of `row` with `reference` in each round.
-    fn beside(
-        &self,
-        row: Row,
-        reference: Row,
-        connections: usize,
-        compare: impl Fn(&Report, &Report) -> Option<f64>,
-    ) -> Option<Spread> {
-        let ratio = |sample: &Sample| {
-            let beside = self.samples(reference, connections).find(|beside| beside.round == sample.round)?;
-            compare(&sample.report, &beside.report)
-        };
-        Spread::of(self.samples(row, connections).filter_map(ratio).collect())
-    }
-
-    fn write_row(&self, f: &mut fmt::Formatter<'_>, row: Row, connections: usize) -> fmt::Result {
-        let median = |value: &dyn Fn(&Report) -> Option<f64>, digits: usize| {
-            let spread = self.spread(row, connections, value);
-            spread.map_or("–".into(), |spread| format!("{:.digits$}", spread.median))
-        };
-        let label = match row {
-            Row::Server(contender) => contender.label(),
-            Row::Ceiling => "*no server: the load generator's ceiling*",
-        };
-        let spread = |spread: Option<Spread>| spread.map_or("–".into(), |spread| spread.to_string());
-        let epoll = Row::Server(Contender::Epoll);
-        let errors: u64 = self
-            .samples(row, connections)
-            .map(|sample| &sample.report.errors)
-            .map(|errors| errors.unanswered + errors.connections.values().sum::<u64>())
-            .sum();
-        writeln!(
-            f,
-            "| {connections} | {label} | {} | {} | {} | {} | {} | {} | {} | {} | {errors} |",
-            median(&|report| Some(report.requests_per_second), 0),
-            spread(self.ratio(row, epoll, connections)),
-            spread(self.cpu_ratio(row, epoll, connections)),
-            median(&|report| Some(report.latency.p50_us), 0),
-            median(&|report| Some(report.latency.p99_us), 0),
-            median(&|report| report.server.map(|time| time.total_us()), 2),
-            median(&|report| Some(report.generator_busy * 100.0), 0),
-            median(&|report| report.disturbed.map(|disturbed| disturbed * 100.0), 0),
-        )
-    }
-
-    /// How the Rust loop stands to the same loop in C, when both ran.
-    fn write_honesty(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (rust, c) = (Row::Server(Contender::Epoll), Row::Server(Contender::EpollC));
-        for &connections in &self.comparison.connections {
-            let (rate, cpu) = (self.ratio(rust, c, connections), self.cpu_ratio(rust, c, connections));
-            if let (Some(rate), Some(cpu)) = (rate, cpu) {
-                writeln!(
-                    f,
-                    "\nAt {connections} connections the raw epoll loop in Rust reaches {rate} of the rate of the same loop \
-                     in C; by CPU time, {cpu}."
-                )?;
-            }
+    fn write_conditions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Comparison { rounds, server_core, load_core, duration, warm_up, .. } = self.comparison;
+        writeln!(f, "`{}`\n", self.command_line)?;
+        write!(f, "{} Server on core {server_core}, load on core {load_core}", self.measure.explanation())?;
+        if self.measure.is_load() {
+            let sleep = if self.comparison.spin { "never asleep" } else { "asleep while it waits" };
+            write!(f, ", {sleep}, {} s after {} s", duration.as_secs_f64(), warm_up.as_secs_f64())?;
+        }
+        writeln!(f, "; medians of {rounds} rounds in turn (least to greatest). {}.\n", machine())?;
+        for (server, reason) in self.left_out {
+            writeln!(f, "Left out: {}: {reason}.\n", server.label())?;
+        }
+        for (row, case, reason) in self.samples.failures() {
+            writeln!(f, "Failed: {}, {case}: {}\n", row.label(), reason.replace('\n', " "))?;
         }
         Ok(())
     }
 
-    fn write_idle(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.idle.is_empty() {
+    /// conet beside each of the others.
+    fn write_ratios(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (conet, others): (Vec<_>, Vec<_>) = self.servers().partition(|server| server.is_conet());
+        if conet.is_empty() || others.is_empty() || self.cases.iter().any(|case| !case.applies_to(others[0]))
+        {
             return Ok(());
         }
-        let connections = self.comparison.idle_connections;
-        writeln!(f, "\n| server | KiB per idle connection ({connections} open) |\n|---|---:|")?;
-        self.idle.iter().try_for_each(|(contender, kib)| writeln!(f, "| {} | {kib:.1} |", contender.label()))
+        write!(f, "conet as a part of each other server's {}:\n\n| load | conet |", self.measure.unit())?;
+        others.iter().try_for_each(|other| write!(f, " {} |", other.label()))?;
+        writeln!(f, "\n|---|---|{}", "---:|".repeat(others.len()))?;
+        for &case in self.cases {
+            for &server in &conet {
+                write!(f, "| {case} | {} |", server.label())?;
+                for &other in &others {
+                    let ratio = self.samples.ratio(Row::Server(server), Row::Server(other), case);
+                    write!(f, " {} |", or_dash(ratio))?;
+                }
+                writeln!(f)?;
+            }
+        }
+        writeln!(f)
+    }
+
+    fn write_rates(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "| load | server | {} | of raw epoll | of raw epoll, by CPU | p50 µs | p99 µs | p99.9 µs | server CPU \
+             µs/request | generator busy % | disturbed % | errors |\n\
+             |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+            self.measure.unit()
+        )?;
+        for &case in self.cases {
+            self.rows(case).try_for_each(|row| self.write_rate(f, row, case))?;
+        }
+        Ok(())
+    }
+
+    fn write_rate(&self, f: &mut fmt::Formatter<'_>, row: Row, case: Case) -> fmt::Result {
+        let epoll = Row::Server(Contender::Epoll);
+        let median = |figure: &dyn Fn(&Figures) -> Option<f64>, digits: usize| {
+            let spread = self.samples.spread(row, case, figure);
+            spread.map_or("–".into(), |spread| format!("{:.digits$}", spread.median))
+        };
+        writeln!(
+            f,
+            "| {case} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            row.label(),
+            median(&|figures| Some(figures.value), 0),
+            or_dash(self.samples.ratio(row, epoll, case)),
+            or_dash(self.samples.cpu_ratio(row, epoll, case)),
+            median(&|figures| Some(figures.latency?.p50_us), 0),
+            median(&|figures| Some(figures.latency?.p99_us), 0),
+            median(&|figures| Some(figures.latency?.p999_us), 0),
+            median(&|figures| figures.server_us, 2),
+            median(&|figures| Some(figures.generator_busy? * 100.0), 0),
+            median(&|figures| Some(figures.disturbed? * 100.0), 0),
+            self.samples.errors(row, case)
+        )
+    }
+
+    fn write_values(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| | server | {} |\n|---|---|---:|", self.measure.unit())?;
+        for &case in self.cases {
+            for row in self.rows(case) {
+                let value = match self.samples.spread(row, case, |figures| Some(figures.value)) {
+                    Some(Spread { median, min, max }) => {
+                        let digits = if max < 1000.0 { 1 } else { 0 };
+                        format!("{median:.digits$} ({min:.digits$} to {max:.digits$})")
+                    }
+                    None => "–".into(),
+                };
+                writeln!(f, "| {case} | {} | {value} |", row.label())?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Comparison { rounds, server_core, load_core, duration, size, depth, .. } = self.comparison;
-        writeln!(f, "`{}`\n", self.command_line)?;
-        writeln!(
-            f,
-            "{size}-byte echo, {depth} in flight on each connection, server on core {server_core}, load on core \
-             {load_core}{}; {rounds} rounds of {} s in turn, after {} s of warm-up: medians, and the ratio within each \
-             round as median (least to greatest). {}.\n",
-            if self.comparison.spin { ", never asleep" } else { "" },
-            duration.as_secs_f64(),
-            self.comparison.warm_up.as_secs_f64(),
-            machine()
-        )?;
-        writeln!(
-            f,
-            "| connections | server | requests/s | of raw epoll | of raw epoll, by CPU | p50 µs | p99 µs | \
-             server CPU µs/request | generator busy % | disturbed % | errors |\n\
-             |---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
-        )?;
-        for &connections in &self.comparison.connections {
-            self.rows().try_for_each(|row| self.write_row(f, row, connections))?;
+        self.write_conditions(f)?;
+        if !self.measure.is_load() {
+            return self.write_values(f);
         }
-        self.write_honesty(f)?;
-        self.write_idle(f)
+        self.write_ratios(f)?;
+        self.write_rates(f)
     }
 }
 
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (&min, &max) = (values.first()?, values.last()?);
-        let middle = values.len() / 2;
-        let median =
-            if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
-        Some(Self { median, min, max })
-    }
-}
-
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2} ({:.2} to {:.2})", self.median, self.min, self.max)
-    }
+fn or_dash(spread: Option<Spread>) -> String {
+    spread.map_or("–".into(), |spread| spread.to_string())
 }
 
 /// Processor and kernel, as far as the system tells.
@@ -210,83 +150,59 @@ fn machine() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::compare::Build;
-    use crate::load::{Errors, Latency, ServerTime};
 
-    fn report(requests_per_second: f64) -> Report {
-        Report {
-            connections: 64,
-            size: 64,
-            depth: Some(1),
-            rate: None,
-            seconds: 1.0,
-            requests: 0,
-            requests_per_second,
-            megabytes_per_second: 0.0,
-            latency: Latency { p50_us: 0.0, p99_us: 0.0, p999_us: 0.0, max_us: 0.0 },
-            errors: Errors::default(),
-            generator_busy: 0.5,
-            late_max_us: 0.0,
-            disturbed: Some(0.25),
-            ceiling: None,
-            server: Some(ServerTime { user_us: 0.0, system_us: 1e6 / requests_per_second }),
-        }
-    }
-
-    fn comparison() -> Comparison {
-        Comparison {
-            servers: vec![Contender::Epoll, Contender::Tokio],
-            rounds: 3,
-            server_core: 0,
-            load_core: 1,
-            spin: true,
-            connections: vec![64],
-            duration: Duration::from_secs(1),
-            warm_up: Duration::ZERO,
-            size: 64,
-            depth: 1,
-            idle_connections: 0,
-            build: Build::Never,
-            markdown: None,
-        }
-    }
+    const CASE: Case = Case::Echo { size: 64, connections: 8, depth: 1 };
 
     #[test]
-    fn medians_of_odd_and_even_counts() {
-        assert_eq!(Spread::of(vec![]), None);
-        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
-        assert_eq!(Spread::of(vec![4.0, 1.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
-    }
-
-    /// A machine that doubles its speed between rounds must not show in the ratio.
-    #[test]
-    fn ratios_are_taken_within_a_round() {
-        let comparison = comparison();
-        let mut table = Table::new(&comparison, "conet-bench compare");
-        for (round, speed) in [(1, 100.0), (2, 200.0), (3, 400.0)] {
-            table.add(Row::Server(Contender::Epoll), 64, round, report(speed));
-            table.add(Row::Server(Contender::Tokio), 64, round, report(speed * 0.8));
+    fn conet_stands_beside_each_other_server_and_each_server_beside_raw_epoll() {
+        let servers = vec![Contender::Epoll, Contender::Tokio, Contender::ConetGo];
+        let comparison = Comparison { servers, ..Comparison::default() };
+        let mut samples = Samples::default();
+        for (round, speed) in [(1, 1.0), (2, 4.0)] {
+            for (&server, value) in comparison.servers.iter().zip([200.0, 100.0, 50.0]) {
+                let figures = Figures { value: value * speed, errors: 2, ..Figures::default() };
+                samples.add(Row::Server(server), CASE, round, figures);
+            }
         }
+        let left_out = [(Contender::Go, "no Go".to_owned())];
+        let table = Table {
+            comparison: &comparison,
+            command_line: "conet-bench compare",
+            left_out: &left_out,
+            measure: Measure::Echo,
+            cases: &[CASE],
+            samples: &samples,
+        };
         let text = table.to_string();
-        assert!(
-            text.contains("| 64 | tokio, current thread | 160 | 0.80 (0.80 to 0.80) | 0.80 (0.80 to 0.80) |"),
-            "{text}"
-        );
+        for line in [
+            "`conet-bench compare`\n",
+            "Left out: Go, net: no Go.\n",
+            "| 64 B × 8 | conet, one instance (`go`) | 0.25 (0.25 to 0.25) | 0.50 (0.50 to 0.50) |\n",
+            "| 64 B × 8 | tokio, current thread | 250 | 0.50 (0.50 to 0.50) | – |",
+            "| – | – | 4 |\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
     }
 
     #[test]
-    fn errors_are_shown_and_make_the_result_unclean() {
-        let comparison = comparison();
-        let mut table = Table::new(&comparison, "conet-bench compare");
-        assert!(table.is_clean());
-        let mut failed = report(1.0);
-        failed.errors.unanswered = 2;
-        failed.errors.connections.insert("wrong bytes".into(), 1);
-        table.add(Row::Server(Contender::Tokio), 64, 1, failed);
-        assert!(!table.is_clean());
-        assert!(table.to_string().contains("| 50 | 25 | 3 |"), "{table}");
+    fn what_is_no_rate_is_shown_with_its_extremes() {
+        let case = Case::Idle { connections: 10 };
+        let comparison = Comparison { servers: vec![Contender::Tokio], ..Comparison::default() };
+        let mut samples = Samples::default();
+        for (round, value) in [(1, 4.0), (2, 6.0), (3, 5.0)] {
+            samples.add(Row::Server(Contender::Tokio), case, round, Figures { value, ..Figures::default() });
+        }
+        let table = Table {
+            comparison: &comparison,
+            command_line: "",
+            left_out: &[],
+            measure: Measure::Idle,
+            cases: &[case],
+            samples: &samples,
+        };
+        let text = table.to_string();
+        assert!(text.contains("| 10 open | tokio, current thread | 5.0 (4.0 to 6.0) |\n"), "{text}");
     }
 }

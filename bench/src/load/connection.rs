@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -52,7 +52,8 @@ impl fmt::Display for Fault {
 
 pub(super) struct Connection {
     pub(super) socket: OwnedFd,
-    /// Where in the pattern this connection's stream starts: no two alike, so that bytes which crossed over are seen.
+    /// Where in the pattern this connection's stream starts: no two alike, so that bytes which crossed over
+    /// are seen.
     offset: u64,
     /// Bytes of all requests so far.
     due: u64,
@@ -76,6 +77,9 @@ impl Connection {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_tcp_nodelay(&socket, true)?;
+        if peer == Peer::Null {
+            reset_when_dropped(&socket)?;
+        }
         let connected = match peer {
             Peer::Server(address) => connect(&socket, &address),
             Peer::Null => {
@@ -97,6 +101,11 @@ impl Connection {
             answered: 0,
             writable: false,
         })
+    }
+
+    /// Makes its end a reset, which leaves no local port waiting.
+    pub(super) fn reset_when_dropped(&self) -> Result<(), Errno> {
+        reset_when_dropped(&self.socket)
     }
 
     /// Adds a request of `size` bytes, to be sent by [`Self::flush`].
@@ -163,4 +172,8 @@ impl Connection {
     pub(super) fn in_flight(&self) -> usize {
         self.starts.len()
     }
+}
+
+fn reset_when_dropped(socket: &OwnedFd) -> Result<(), Errno> {
+    sockopt::set_socket_linger(socket, Some(Duration::ZERO))
 }

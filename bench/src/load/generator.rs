@@ -28,6 +28,8 @@ pub(super) struct Generator<'a> {
     thread: usize,
     threads: usize,
     share: usize,
+    /// Requests still to be sent, if that is what ends the load.
+    unsent: Option<u64>,
     epoll: OwnedFd,
     events: Vec<Event>,
     buffer: Vec<u8>,
@@ -47,7 +49,7 @@ enum Phase<'t> {
 
 impl<'a> Generator<'a> {
     pub(super) fn new(plan: &Plan, thread: usize, pattern: &'a Pattern) -> Result<Self> {
-        let share = (plan.connections + plan.threads - 1 - thread) / plan.threads;
+        let share = share_of(plan.connections as u64, thread as u64, plan.threads as u64) as usize;
         Ok(Self {
             pattern,
             peer: plan.peer,
@@ -60,6 +62,7 @@ impl<'a> Generator<'a> {
             thread,
             threads: plan.threads,
             share,
+            unsent: plan.requests.map(|requests| share_of(requests, thread as u64, plan.threads as u64)),
             epoll: epoll::create(CreateFlags::CLOEXEC)?,
             events: Vec::with_capacity(EVENTS),
             buffer: vec![0; PERIOD],
@@ -100,6 +103,7 @@ impl<'a> Generator<'a> {
         match self.pace {
             Pace::Closed { depth } => self.closed(depth, window, &mut tally)?,
             Pace::Open { rate } => self.open_loop(rate, window, &mut tally)?,
+            Pace::Connect => self.connecting(window, &mut tally)?,
         }
         tally.close()?;
         self.drain(&mut tally)?;
@@ -110,13 +114,20 @@ impl<'a> Generator<'a> {
         for index in 0..self.connections.len() {
             let now = Instant::now();
             for _ in 0..depth {
-                self.request(index, now);
+                if take(&mut self.unsent) {
+                    self.request(index, now);
+                }
             }
             self.flush(index, tally);
         }
+        self.until_done(window, tally)
+    }
+
+    /// Goes from event to event.
+    fn until_done(&mut self, window: Window, tally: &mut Tally) -> Result<()> {
         loop {
             let now = Instant::now();
-            if tally.tick(now)?.is_zero() || !self.alive() {
+            if tally.tick(now)?.is_zero() || self.done() || !self.alive() {
                 return Ok(());
             }
             self.wait(if self.spin { now } else { window.to })?;
@@ -127,6 +138,13 @@ impl<'a> Generator<'a> {
                 unreachable!("faults are tallied")
             };
         }
+    }
+
+    fn connecting(&mut self, window: Window, tally: &mut Tally) -> Result<()> {
+        for index in 0..self.connections.len() {
+            self.renew(index)?;
+        }
+        self.until_done(window, tally)
     }
 
     fn open_loop(&mut self, rate: u64, window: Window, tally: &mut Tally) -> Result<()> {
@@ -157,31 +175,55 @@ impl<'a> Generator<'a> {
         }
     }
 
-    /// Waits for the answers still due, and gives up on them after [`DRAIN_PATIENCE`].
+    /// Waits for the answers still due, and gives up on them when nothing has come for [`DRAIN_PATIENCE`].
     fn drain(&mut self, tally: &mut Tally) -> Result<()> {
-        let until = Instant::now() + DRAIN_PATIENCE;
+        let mut until = Instant::now() + DRAIN_PATIENCE;
         while self.in_flight() && Instant::now() < until {
             self.wait(until)?;
+            if !self.events.is_empty() {
+                until = Instant::now() + DRAIN_PATIENCE;
+            }
             let Ok(()) = self.handle_events(&mut Phase::Drain(tally)) else {
                 unreachable!("faults are tallied")
             };
         }
         let now = Instant::now();
+        tally.never_sent(self.unsent.unwrap_or(0));
         for start in self.connections.iter().flatten().flat_map(Connection::unanswered) {
             tally.unanswered(start, now);
         }
         Ok(())
     }
 
+    /// Adds a connection.
     fn open(&mut self) -> Result<()> {
-        let index = self.connections.len();
-        let mut connection = Connection::open(self.peer, self.thread + index * self.threads)
+        let connection = self
+            .connect(self.connections.len())
             .map_err(|errno| anyhow::anyhow!("{}: {}", self.peer_name(), explain(errno)))?;
-        connection.request(Instant::now(), self.size);
-        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        epoll::add(&self.epoll, &connection.socket, EventData::new_u64(index as u64), interest)?;
         self.connections.push(Some(connection));
         Ok(())
+    }
+
+    /// Resets a connection and makes another in its place, with a request to begin with, if there is one left
+    /// to be sent.
+    fn renew(&mut self, index: usize) -> Result<(), Errno> {
+        self.connections[index] = None;
+        if take(&mut self.unsent) {
+            self.connections[index] = Some(self.connect(index)?);
+        }
+        Ok(())
+    }
+
+    fn connect(&self, index: usize) -> Result<Connection, Errno> {
+        let start = Instant::now();
+        let mut connection = Connection::open(self.peer, self.thread + index * self.threads)?;
+        if self.pace == Pace::Connect {
+            connection.reset_when_dropped()?;
+        }
+        connection.request(start, self.size);
+        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&self.epoll, &connection.socket, EventData::new_u64(index as u64), interest)?;
+        Ok(connection)
     }
 
     fn request(&mut self, index: usize, start: Instant) {
@@ -221,7 +263,8 @@ impl<'a> Generator<'a> {
         }
         while more {
             let received = connection.receive(&mut self.buffer, self.pattern, self.verify)?;
-            // A part that does not fill the buffer was the last, unless the end of the stream stands behind it.
+            // A part that does not fill the buffer was the last, unless the end of the stream stands behind
+            // it.
             more = received == self.buffer.len() || (ending && received > 0);
             let now = Instant::now();
             while let Some(start) = connection.take_answered(self.size) {
@@ -229,8 +272,13 @@ impl<'a> Generator<'a> {
                     Phase::Ramp { answered } => *answered += 1,
                     Phase::Load(tally) => {
                         tally.answered(start, now);
-                        if let Pace::Closed { .. } = self.pace {
+                        if let Pace::Closed { .. } = self.pace
+                            && take(&mut self.unsent)
+                        {
                             connection.request(now, self.size);
+                        }
+                        if self.pace == Pace::Connect {
+                            return Ok(self.renew(index)?);
                         }
                     }
                     Phase::Drain(tally) => tally.answered(start, now),
@@ -274,6 +322,11 @@ impl<'a> Generator<'a> {
         self.connections.iter().any(Option::is_some)
     }
 
+    /// All that were to be sent have been, and are answered.
+    fn done(&self) -> bool {
+        self.unsent == Some(0) && !self.in_flight()
+    }
+
     fn in_flight(&self) -> bool {
         self.connections.iter().flatten().any(|connection| connection.in_flight() > 0)
     }
@@ -282,6 +335,23 @@ impl<'a> Generator<'a> {
         match self.peer {
             Peer::Server(address) => address.to_string(),
             Peer::Null => "a connection to itself".into(),
+        }
+    }
+}
+
+/// What falls to one of `threads`.
+fn share_of(all: u64, thread: u64, threads: u64) -> u64 {
+    (all + threads - 1 - thread) / threads
+}
+
+/// Takes one, if there is a limit; gives whether one was left.
+fn take(unsent: &mut Option<u64>) -> bool {
+    match unsent {
+        None => true,
+        Some(0) => false,
+        Some(left) => {
+            *left -= 1;
+            true
         }
     }
 }
@@ -308,5 +378,6 @@ const RAMP_WIDTH: usize = 64;
 /// How long the ramp goes without progress; a SYN that was dropped is sent again after 1 s, 3 s and 7 s.
 const RAMP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long answers are waited for after the measured time.
+/// How long answers are waited for after the measured time, or after what came last: large loads take their
+/// time.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);

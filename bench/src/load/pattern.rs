@@ -26,7 +26,8 @@ impl Pattern {
         &self.bytes[from..from + len.min(PERIOD as u64) as usize]
     }
 
-    /// Whether `received` is what was sent at `position`. Unless `full`, looks only at both ends of long parts.
+    /// Whether `received` is what was sent at `position`. Unless `full`, looks only at both ends of long
+    /// parts.
     pub(super) fn matches(&self, position: u64, received: &[u8], full: bool) -> bool {
         let expected = self.part(position, received.len() as u64);
         if full || received.len() <= 2 * EDGE {

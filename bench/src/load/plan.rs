@@ -23,12 +23,15 @@ pub struct Plan {
     pub warm_up: Duration,
     /// The measured time.
     pub duration: Duration,
+    /// In a closed loop, send exactly so many and be done when they are answered; `duration` is then the
+    /// longest that may take. The first echo on each connection comes on top.
+    pub requests: Option<u64>,
     /// Generator threads.
     pub threads: usize,
     /// Cores of the threads, in turn; none: the kernel places them.
     pub cores: Vec<usize>,
-    /// In a closed loop, ask for answers without sleeping: a server then does not pay for waking the generator, which
-    /// costs it the more the slower it is.
+    /// In a closed loop, ask for answers without sleeping: a server then does not pay for waking the
+    /// generator, which costs it the more the slower it is.
     pub spin: bool,
     /// Compare every byte, instead of the ends of every part received.
     pub verify: bool,
@@ -43,10 +46,14 @@ pub enum Pace {
     Closed { depth: usize },
     /// This many messages per second over all connections, in turn, evenly spaced.
     Open { rate: u64 },
+    /// As fast as answers come, each on a connection of its own, which then is reset. A request begins with
+    /// the connecting.
+    Connect,
 }
 
 impl Plan {
-    /// The usual echo: 64 bytes, one request in flight on each connection, one thread, two seconds after a half.
+    /// The usual echo: 64 bytes, one request in flight on each connection, one thread, two seconds after a
+    /// half.
     pub fn new(server: SocketAddr, connections: usize) -> Self {
         Self {
             peer: Peer::Server(server),
@@ -55,6 +62,7 @@ impl Plan {
             pace: Pace::Closed { depth: 1 },
             warm_up: Duration::from_millis(500),
             duration: Duration::from_secs(2),
+            requests: None,
             threads: 1,
             cores: Vec::new(),
             spin: false,
@@ -63,9 +71,11 @@ impl Plan {
         }
     }
 
-    /// The same work without a server: every connection is connected to itself, so all of it is the generator's.
+    /// The same work without a server: every connection is connected to itself, so all of it is the
+    /// generator's.
     ///
-    /// The rate it reaches is the generator's own ceiling: a server measured near it may be faster than it looks.
+    /// The rate it reaches is the generator's own ceiling: a server measured near it may be faster than it
+    /// looks.
     pub fn null(&self) -> Self {
         Self { peer: Peer::Null, server_pid: None, ..self.clone() }
     }
@@ -80,6 +90,15 @@ impl Plan {
             self.pace != Pace::Open { rate: 0 },
             "an open loop needs a rate of at least one message per second"
         );
+        ensure!(
+            self.pace != Pace::Connect || self.peer != Peer::Null,
+            "connections are made to a server, not to themselves"
+        );
+        if let Some(requests) = self.requests {
+            ensure!(requests > 0, "at least one request is to be sent");
+            ensure!(!matches!(self.pace, Pace::Open { .. }), "a number of requests needs a closed loop");
+            ensure!(self.warm_up.is_zero(), "a number of requests leaves no room for a warm-up");
+        }
         let files = raise_open_files()?;
         ensure!(
             (self.connections + self.threads + SPARE_FILES) as u64 <= files,

@@ -21,7 +21,7 @@ pub struct Report {
     pub depth: Option<usize>,
     /// Messages meant to be sent per second, in an open loop.
     pub rate: Option<u64>,
-    /// The measured time in seconds.
+    /// The measured time in seconds; with a number of requests, what they took.
     pub seconds: f64,
     /// Requests answered within the measured time.
     pub requests: u64,
@@ -33,12 +33,14 @@ pub struct Report {
     pub latency: Latency,
     /// What went wrong.
     pub errors: Errors,
-    /// Share of the generator's threads' time on a CPU, 0 to 1. Near 1 the generator, not the server, is the limit.
+    /// Share of the generator's threads' time on a CPU, 0 to 1. Near 1 the generator, not the server, is the
+    /// limit.
     pub generator_busy: f64,
     /// The longest an open loop was late in sending, in microseconds; it is part of the latencies.
     pub late_max_us: f64,
-    /// Share of the time that the generator, or the server if its process is known, was ready to run while something else
-    /// had its core, 0 to 1: the machine's noise. Over a few hundredths, measure again on a quieter machine.
+    /// Share of the time that the generator, or the server if its process is known, was ready to run while
+    /// something else had its core, 0 to 1: the machine's noise. Over a few hundredths, measure again on a
+    /// quieter machine.
     pub disturbed: Option<f64>,
     /// What the generator reached without a server, requests per second, when that was measured.
     pub ceiling: Option<f64>,
@@ -79,11 +81,13 @@ impl Report {
     pub(super) fn new(plan: &Plan, outcomes: impl Iterator<Item = Outcome>) -> Self {
         let mut sum = Sum::new();
         outcomes.for_each(|outcome| sum.add(&outcome));
-        let seconds = plan.duration.as_secs_f64();
+        // With a number of requests the load ends when they are answered.
+        let seconds = plan.requests.map_or(plan.duration, |_| sum.measured).as_secs_f64();
         let requests_per_second = sum.answered as f64 / seconds;
         let (depth, rate) = match plan.pace {
             Pace::Closed { depth } => (Some(depth), None),
             Pace::Open { rate } => (None, Some(rate)),
+            Pace::Connect => (None, None),
         };
         Self {
             connections: plan.connections,
@@ -117,6 +121,7 @@ struct Sum {
     thread_time: Duration,
     server_time: Option<ProcessTime>,
     waited: Option<Duration>,
+    measured: Duration,
 }
 
 impl Sum {
@@ -129,6 +134,7 @@ impl Sum {
             thread_time: Duration::ZERO,
             server_time: None,
             waited: None,
+            measured: Duration::ZERO,
         }
     }
 
@@ -139,6 +145,7 @@ impl Sum {
         self.late_max = self.late_max.max(outcome.late_max);
         self.thread_time += outcome.thread_time;
         self.waited = self.waited.max(outcome.waited);
+        self.measured = self.measured.max(outcome.measured);
         self.server_time = self.server_time.or(outcome.server_time);
     }
 }
@@ -159,7 +166,7 @@ impl fmt::Display for Report {
         let Latency { p50_us, p99_us, p999_us, max_us } = self.latency;
         writeln!(
             f,
-            "requests   {:.0}/s, {:.1} MB/s ({} in {} s, {} connections, {} bytes)",
+            "requests   {:.0}/s, {:.1} MB/s ({} in {:.1} s, {} connections, {} bytes)",
             self.requests_per_second,
             self.megabytes_per_second,
             self.requests,

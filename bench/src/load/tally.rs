@@ -31,7 +31,8 @@ impl Window {
 pub struct Errors {
     /// Connections lost, by the reason.
     pub connections: BTreeMap<String, u64>,
-    /// Requests without an answer when waiting for it was given up; their latency so far is counted.
+    /// Requests without an answer when waiting for it was given up; the latency so far of those that were
+    /// sent is counted.
     pub unanswered: u64,
 }
 
@@ -82,6 +83,8 @@ pub(super) struct Outcome {
     pub(super) server_time: Option<ProcessTime>,
     /// The longer of the times that this thread and the server were kept from running within it.
     pub(super) waited: Option<Duration>,
+    /// How much of the measured time was used.
+    pub(super) measured: Duration,
 }
 
 impl Tally {
@@ -94,6 +97,7 @@ impl Tally {
             thread_time: Duration::ZERO,
             server_time: None,
             waited: None,
+            measured: Duration::ZERO,
         };
         Self { window, server_pid, at_start: None, spun: Duration::ZERO, outcome }
     }
@@ -108,6 +112,7 @@ impl Tally {
 
     /// The measured time is over.
     pub(super) fn close(&mut self) -> Result<()> {
+        self.outcome.measured = Instant::now().min(self.window.to) - self.window.from;
         let Some(before) = &self.at_start else { return Ok(()) };
         let after = Usage::now(self.server_pid)?;
         self.outcome.thread_time = after.thread.saturating_sub(before.thread).saturating_sub(self.spun);
@@ -143,6 +148,11 @@ impl Tally {
     pub(super) fn unanswered(&mut self, start: Instant, now: Instant) {
         self.outcome.errors.unanswered += 1;
         self.record(start, now);
+    }
+
+    /// So many requests of those that were to be sent have not been, for lack of time or of connections.
+    pub(super) fn never_sent(&mut self, requests: u64) {
+        self.outcome.errors.unanswered += requests;
     }
 
     /// A connection was lost.
@@ -183,8 +193,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// A rate counts answers by when they came, a latency by when its request was meant to start: one that began in
-    /// the measured time and stalled past its end must not go missing.
+    /// A rate counts answers by when they came, a latency by when its request was meant to start: one that
+    /// began in the measured time and stalled past its end must not go missing.
     #[test]
     fn rate_goes_by_the_answer_and_latency_by_the_start() {
         let from = Instant::now();

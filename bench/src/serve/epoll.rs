@@ -1,8 +1,8 @@
 //! The reference every ratio is taken against: an echo server that is nothing but its system calls.
 //!
-//! Edge-triggered with one registration per socket, which measured no slower than level-triggered; a read that
-//! does not fill the buffer has consumed the edge, so a message costs one recv and one send. `epoll.c` is the same
-//! loop in C.
+//! Edge-triggered with one registration per socket, which measured no slower than level-triggered; a read
+//! that does not fill the buffer has consumed the edge, so a message costs one recv and one send. `epoll.c`
+//! is the same loop in C.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,7 +16,7 @@ use rustix::net::{
     recv, send, socket_with, sockopt,
 };
 
-use super::{BACKLOG, BUFFER_BYTES};
+use super::{BACKLOG, BUFFER_BYTES, DISCARD_BYTES, Service};
 
 /// A bound server, not yet accepting.
 pub struct Server {
@@ -25,6 +25,7 @@ pub struct Server {
     /// By file descriptor, which the kernel keeps small.
     connections: Vec<Option<Connection>>,
     buffer: Vec<u8>,
+    service: Service,
 }
 
 struct Connection {
@@ -41,7 +42,7 @@ enum Next {
 
 impl Server {
     /// Binds and listens.
-    pub fn bind(address: SocketAddr) -> Result<Self> {
+    pub fn bind(address: SocketAddr, service: Service) -> Result<Self> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let listener = socket_with(family, SocketType::STREAM, flags, None)?;
@@ -50,7 +51,8 @@ impl Server {
         listen(&listener, BACKLOG)?;
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)?;
-        Ok(Self { epoll, listener, connections: Vec::new(), buffer: vec![0; BUFFER_BYTES] })
+        let bytes = if service == Service::Echo { BUFFER_BYTES } else { DISCARD_BYTES };
+        Ok(Self { epoll, listener, connections: Vec::new(), buffer: vec![0; bytes], service })
     }
 
     /// Where it listens, with the real port.
@@ -100,7 +102,11 @@ impl Server {
             return;
         }
         let ending = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-        if let Ok(Next::Close) | Err(_) = connection.echo(&mut self.buffer, ending) {
+        let next = match self.service {
+            Service::Echo => connection.echo(&mut self.buffer, ending),
+            Service::Discard => connection.discard(&mut self.buffer, ending),
+        };
+        if let Ok(Next::Close) | Err(_) = next {
             self.connections[fd] = None;
         }
     }
@@ -127,6 +133,19 @@ impl Connection {
             // An end of stream behind these bytes makes no edge of its own.
             if sent == received && received < buffer.len() && !ending {
                 return Ok(Next::Wait);
+            }
+        }
+    }
+
+    /// Receives until the socket has nothing more.
+    fn discard(&mut self, buffer: &mut [u8], ending: bool) -> Result<Next, Errno> {
+        loop {
+            match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
+                Ok((0, _)) => return Ok(Next::Close),
+                Ok((received, _)) if received < buffer.len() && !ending => return Ok(Next::Wait),
+                Ok(_) => {}
+                Err(Errno::AGAIN) => return Ok(Next::Wait),
+                Err(error) => return Err(error),
             }
         }
     }

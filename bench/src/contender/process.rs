@@ -2,21 +2,21 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::affinity;
 
 /// A running server. Dropping it kills it.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
     log: Log,
@@ -24,16 +24,10 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts it on `core` and waits until it listens.
-    pub(super) fn start(mut command: Command, core: usize) -> Result<Self> {
+    /// Starts it on `core` and waits until it listens: at `known`, or where it says.
+    pub(crate) fn start(mut command: Command, core: usize, known: Option<SocketAddr>) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        // A child inherits the cores of the thread that starts it, so it never runs elsewhere.
-        let spawn = || {
-            affinity::pin(&[core])?;
-            command.spawn().with_context(|| format!("cannot start {command:?}"))
-        };
-        let mut child = thread::scope(|scope| scope.spawn(spawn).join())
-            .map_err(|_| anyhow!("the thread that starts the server died"))??;
+        let mut child = spawn(&mut command, core)?;
         let stderr = child.stderr.take().context("the server has no standard error")?;
         let (log, (listening, address)) = (Log::default(), mpsc::channel());
         let reader = {
@@ -41,6 +35,11 @@ impl Server {
             Some(thread::spawn(move || read_log(stderr, &log, &listening)))
         };
         let mut server = Self { child, address: UNKNOWN, log, reader };
+        if let Some(known) = known {
+            server.address = known;
+            server.wait_until_it_accepts(&command)?;
+            return Ok(server);
+        }
         server.address = match address.recv_timeout(START_PATIENCE) {
             Ok(address) => address,
             Err(mpsc::RecvTimeoutError::Timeout) => {
@@ -54,17 +53,35 @@ impl Server {
         Ok(server)
     }
 
+    /// Asks again and again: there is no event for a server that says nothing.
+    fn wait_until_it_accepts(&mut self, command: &Command) -> Result<()> {
+        let until = Instant::now() + START_PATIENCE;
+        while TcpStream::connect(self.address).is_err() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{command:?} ended with {status} before it listened; {}", self.last_words());
+            }
+            ensure!(
+                Instant::now() < until,
+                "{command:?} does not listen on {}; {}",
+                self.address,
+                self.last_words()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
     /// Where it listens.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// What it last wrote to its standard error, for a message about its failure.
-    pub(super) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let lines = self.log.lines();
         if lines.is_empty() {
             return "the server wrote nothing".into();
@@ -72,12 +89,13 @@ impl Server {
         format!("the server last wrote:\n  {}", lines.iter().cloned().collect::<Vec<_>>().join("\n  "))
     }
 
-    /// Asks it to end, and kills it if it does not.
-    pub(super) fn stop(mut self) -> Result<()> {
+    /// Asks it to end, and kills it if it does not. Gives the last lines that it wrote to its standard error.
+    pub(crate) fn stop(mut self) -> Result<Vec<String>> {
         if let Some(status) = self.child.try_wait()? {
             bail!("the server ended with {status} during the measurement; {}", self.last_words());
         }
-        self.end().map(drop)
+        self.end()?;
+        Ok(self.log.lines().iter().cloned().collect())
     }
 
     fn end(&mut self) -> Result<ExitStatus> {
@@ -104,6 +122,22 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs `command` on `core` to its end.
+pub(crate) fn output(mut command: Command, core: usize) -> Result<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(spawn(&mut command, core)?.wait_with_output()?)
+}
+
+/// A child inherits the cores of the thread that starts it, so it never runs elsewhere.
+fn spawn(command: &mut Command, core: usize) -> Result<Child> {
+    let spawn = || {
+        affinity::pin(&[core])?;
+        command.spawn().with_context(|| format!("cannot start {command:?}"))
+    };
+    let spawned = thread::scope(|scope| scope.spawn(spawn).join());
+    spawned.map_err(|_| anyhow!("the thread that starts the process died"))?
 }
 
 /// The last lines of a server's standard error.
@@ -176,7 +210,7 @@ mod tests {
     fn a_server_that_ends_early_is_reported_with_its_last_words() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo cannot find the thing >&2; exit 3"]);
-        let error = Server::start(command, 0).err().expect("it never listens").to_string();
+        let error = Server::start(command, 0, None).err().expect("it never listens").to_string();
         assert!(error.contains("exit status: 3") && error.contains("cannot find the thing"), "{error}");
     }
 }
