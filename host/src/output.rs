@@ -9,7 +9,7 @@ use std::{
     },
     task::{Context, Poll, Waker},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use wasmtime_wasi_io::bytes::Bytes;
@@ -93,7 +93,11 @@ impl Output {
         loop {
             let queue = self.queue();
             let ready = self.changed.wait_while(queue, |queue| queue.chunks.is_empty());
-            let chunks = std::mem::take(&mut ready.unwrap_or_else(PoisonError::into_inner).chunks);
+            let queue = ready.unwrap_or_else(PoisonError::into_inner);
+            // The rest of a line, which many programs write in pieces, is on its way: another's must not come between.
+            let whole =
+                self.changed.wait_timeout_while(queue, LINE_TIME_MAX, |queue| queue.is_short_of_a_line());
+            let chunks = std::mem::take(&mut whole.unwrap_or_else(PoisonError::into_inner).0.chunks);
             let mut open = true;
             for chunk in chunks {
                 // Written outside the lock: the sink may block for long. After a gap there is nothing to go on with.
@@ -130,6 +134,12 @@ fn wake(mut queue: MutexGuard<'_, Queue>) {
 }
 
 impl Queue {
+    /// Is all that is queued the beginning of a line, of sensible length?
+    fn is_short_of_a_line(&self) -> bool {
+        self.pending_bytes <= JOINED_BYTES_MAX
+            && self.chunks.back().is_some_and(|last| !last.ends_with(b"\n"))
+    }
+
     /// Is less than half queued? A writer wakes for a useful piece, and there is space for the permits given out.
     fn has_room(&self) -> bool {
         self.pending_bytes <= QUEUE_BYTES_MAX / 2
@@ -256,5 +266,7 @@ impl Drop for Writer {
 pub const QUEUE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of chunks that are written as one: as many as a pipe takes in one piece.
 const JOINED_BYTES_MAX: usize = 4 << 10;
+/// How long the end of a line is waited for.
+const LINE_TIME_MAX: Duration = Duration::from_millis(20);
 /// Bytes of one write.
 pub const CHUNK_BYTES_MAX: usize = 64 << 10;
