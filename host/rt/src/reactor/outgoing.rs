@@ -43,6 +43,9 @@ impl Reactor {
         if socket.ending {
             return Some(Err(Errno::PIPE.into()));
         }
+        if data.is_empty() {
+            return Some(Ok(0));
+        }
         let needed = data.len() + OVERHEAD_BYTES;
         let small = data.len() <= SMALL_BYTES_MAX && !socket.left.failed();
         if small && socket.unsent && socket.room >= needed && self.outbox.append(key, data) {

@@ -352,6 +352,7 @@ fn small_sends_leave_together() {
     under_every_driver(|| async {
         let (near, far) = pair().await;
         assert_eq!(near.send(b"one, ".to_vec()).await.unwrap(), 5);
+        assert_eq!(near.try_send(b"").unwrap(), 0);
         assert_eq!(near.try_send(b"two").unwrap(), 3);
         assert_eq!(&*far.recv(100).await.unwrap(), b"one, two");
     });
