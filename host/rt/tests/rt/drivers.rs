@@ -36,6 +36,12 @@ pub(crate) fn listen() -> TcpListener {
     TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &ListenOptions::default()).unwrap()
 }
 
+/// Lets the worker look at its sockets, several times under the test driver. It does so to wait for a timer, and there is no
+/// event to wait for instead: what it finds, or has done before, is what is tested.
+pub(crate) async fn look() {
+    time::sleep(Duration::from_millis(1)).await;
+}
+
 /// Two ends of a connection.
 pub(crate) async fn pair() -> (TcpStream, TcpStream) {
     let listener = listen();

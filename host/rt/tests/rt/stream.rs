@@ -235,7 +235,7 @@ fn what_was_received_moves_along() {
             assert!(poll_once(&mut recv).await.is_pending());
             send_all(&far, b"early").await.unwrap();
             // It is given up while the bytes come, or after.
-            time::sleep(Duration::from_millis(1)).await;
+            look().await;
             drop(recv);
             let detached = match near.detach() {
                 Ok(detached) => detached,
@@ -391,7 +391,7 @@ fn small_sends_that_nobody_receives_have_an_end() {
                 Ok(taken) => sent += taken,
                 Err(error) if error.kind() == ErrorKind::WouldBlock && sent < 1_000_000 => {
                     // Under the test driver they take some turns to leave.
-                    time::sleep(Duration::from_millis(1)).await;
+                    look().await;
                 }
                 Err(error) => break error,
             }
@@ -411,7 +411,7 @@ fn a_reset_that_a_send_meets_is_told() {
             far.reset();
             assert_eq!(near.try_send(b"into the void").unwrap(), 13);
             // It leaves, and under the test driver has its turns.
-            time::sleep(Duration::from_millis(1)).await;
+            look().await;
             let error = match receives {
                 true => near.recv(10).await.unwrap_err(),
                 false => near.send(vec![7]).await.unwrap_err(),
