@@ -82,13 +82,15 @@ impl Reactor {
         key
     }
 
-    /// Polls an operation. `op` is its request until it is submitted, `ticket` says that its place is taken.
+    /// Polls an operation. `op` is its request until it is submitted, `ticket` says that its place is taken. One that is
+    /// polled for another hands on what comes.
     pub(crate) fn poll(
         &mut self,
         key: OpKey,
         ticket: &mut u32,
         op: &mut Option<Op>,
         waker: &Waker,
+        for_another: bool,
     ) -> Poll<io::Result<Outcome>> {
         if *ticket == NO_TICKET
             && let Some(Op::Send(data)) = op
@@ -127,14 +129,17 @@ impl Reactor {
         match polled {
             Poll::Pending => {
                 slot.flight = Flight::Owned;
-                if first {
+                if first && !for_another {
                     slot.stack = prefetch::here();
                 }
                 self.discarded.extend(slot.wait(waker));
             }
             Poll::Ready(_) => {
                 if slot.flight == Flight::Owned {
-                    self.upcoming.taken(slot.turn);
+                    match for_another {
+                        true => slot.handed_on = true,
+                        false => self.upcoming.taken(slot.turn),
+                    }
                 }
                 slot.flight = Flight::None;
                 slot.owner = NO_TICKET;

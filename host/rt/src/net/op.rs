@@ -126,19 +126,32 @@ pub(super) struct Operation {
     ticket: u32,
     /// What is asked, until it is submitted.
     request: Option<Op>,
+    /// Another task uses what it comes to.
+    for_another: bool,
 }
 
 impl Operation {
     pub(super) fn new(socket: &Owned, direction: Direction, op: Op) -> Operation {
         let key = OpKey { socket: socket.key(), direction };
-        Operation { worker: socket.worker(), key, ticket: NO_TICKET, request: Some(op) }
+        Operation { worker: socket.worker(), key, ticket: NO_TICKET, request: Some(op), for_another: false }
+    }
+
+    pub(super) fn for_another(mut self) -> Operation {
+        self.for_another = true;
+        self
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Outcome>> {
         debug_assert!(self.request.is_some() || self.ticket != NO_TICKET, "polled after its end");
         ready!(budget::poll_proceed(cx));
-        let Operation { worker, key, ticket, request } = self;
-        let result = ready!(on_worker(*worker, |reactor| reactor.poll(*key, ticket, request, cx.waker())));
+        let Operation { worker, key, ticket, request, for_another } = self;
+        let result = ready!(on_worker(*worker, |reactor| reactor.poll(
+            *key,
+            ticket,
+            request,
+            cx.waker(),
+            *for_another
+        )));
         budget::spend();
         Poll::Ready(result)
     }

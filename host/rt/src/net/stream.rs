@@ -61,6 +61,11 @@ impl TcpStream {
         Recv(Operation::new(&self.0, Direction::Read, Op::Recv(max.min(BUF_BYTES))))
     }
 
+    /// As [`recv`](TcpStream::recv), for a task that waits on behalf of another.
+    pub fn recv_for_another(&self, max: usize) -> Recv {
+        Recv(Operation::new(&self.0, Direction::Read, Op::Recv(max.min(BUF_BYTES))).for_another())
+    }
+
     /// Sends a first part of `data`, and tells how many bytes were taken; waits until at least one is.
     ///
     /// Up to 4 KiB leave when the worker next looks at its sockets, which is before it sleeps, after 64 tasks and after

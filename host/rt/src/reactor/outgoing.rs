@@ -15,11 +15,13 @@ use super::socket::open;
 use super::{NO_TICKET, Reactor};
 use crate::error;
 use crate::key::SocketKey;
+use crate::prefetch;
 use crate::room::{OVERHEAD_BYTES, send_room};
 
 impl Reactor {
     /// Sends a first part of `data`, and tells how many bytes were taken; `WouldBlock` if none are.
     pub(crate) fn try_send(&mut self, key: SocketKey, data: &[u8]) -> io::Result<usize> {
+        self.goes_on(key);
         if let Some(result) = self.take_small(key, data) {
             return result;
         }
@@ -29,6 +31,15 @@ impl Reactor {
         }
         socket.room = 0;
         Ok(send(self.driver.fd(key), data, SendFlags::NOSIGNAL)?)
+    }
+
+    /// The task that was handed what came has its turn.
+    fn goes_on(&mut self, key: SocketKey) {
+        let Some(socket) = open(&mut self.sockets, key) else { return };
+        socket.read.stack = prefetch::here();
+        if std::mem::take(&mut socket.read.handed_on) {
+            self.upcoming.taken(socket.read.turn);
+        }
     }
 
     /// Takes `data` if it is small and nothing is in its way. Otherwise, what was taken before is on its way now.

@@ -10,10 +10,12 @@ pub(super) struct Slot {
     pub(super) flight: Flight,
     /// Wakes the owner.
     pub(super) waker: Option<Waker>,
-    /// Where the owner's stack was when it began to wait.
+    /// Where the stack of the task that uses what comes was, when it last sent or began to wait.
     pub(super) stack: usize,
     /// Its turn, once it is woken.
     pub(super) turn: u32,
+    /// Another task has taken what came, and that one's turn is to come.
+    pub(super) handed_on: bool,
 }
 
 /// What the driver holds.
