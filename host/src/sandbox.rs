@@ -7,6 +7,7 @@ pub mod coroutine;
 pub mod engine;
 pub mod limiter;
 pub mod scan;
+mod sections;
 pub mod shared;
 pub mod slice;
 pub mod stack_check;

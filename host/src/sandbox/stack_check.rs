@@ -13,9 +13,12 @@ use std::collections::HashMap;
 
 use wasm_encoder::{BlockType, Encode, Instruction};
 use wasmparser::{
-    BinaryReader, BinaryReaderError, CodeSectionReader, CustomSectionReader, ExportSectionReader,
-    ExternalKind, FunctionBody, FunctionSectionReader, ImportSectionReader, Operator, TypeRef,
-    TypeSectionReader,
+    BinaryReaderError, CodeSectionReader, CustomSectionReader, ExportSectionReader, ExternalKind,
+    FunctionBody, FunctionSectionReader, ImportSectionReader, Operator, TypeRef, TypeSectionReader,
+};
+
+use super::sections::{
+    COMPONENT_SECTION, CORE_MODULE_SECTION, HEADER_BYTES, Section, push_section, sections,
 };
 
 /// Why a component's stack checks could not be made.
@@ -276,40 +279,6 @@ fn has_code_offsets(section: &Section<'_>) -> Result<bool, StackCheckError> {
     Ok(name.starts_with(".debug_") || name.starts_with("metadata.code."))
 }
 
-/// A section of a module or component, of which the layout is the same.
-struct Section<'a> {
-    id: u8,
-    /// Where its id stands, and where the next section's would.
-    start: usize,
-    end: usize,
-    content: &'a [u8],
-}
-
-impl<'a> Section<'a> {
-    fn reader(&self) -> BinaryReader<'a> {
-        BinaryReader::new(self.content, 0)
-    }
-}
-
-fn sections(binary: &[u8]) -> Result<Vec<Section<'_>>, BinaryReaderError> {
-    let mut reader = BinaryReader::new(binary, 0);
-    reader.read_bytes(HEADER_BYTES)?;
-    let mut sections = Vec::new();
-    while !reader.eof() {
-        let start = reader.original_position();
-        let id = reader.read_u8()?;
-        let size = reader.read_var_u32()?;
-        let content = reader.read_bytes(size as usize)?;
-        sections.push(Section { id, start, end: reader.original_position(), content });
-    }
-    Ok(sections)
-}
-
-fn push_section(out: &mut Vec<u8>, id: u8, content: &[u8]) {
-    out.push(id);
-    content.encode(out);
-}
-
 /// Exports of guest-sdk/build/fibers.rs: three functions that each read a global, and the one to call.
 const MARKERS: [&str; 4] =
     ["conet_stack_pointer_of", "conet_stack_limit_of", "conet_stack_span_of", "conet_stack_overflow"];
@@ -320,17 +289,12 @@ const SITES_MAX: usize = 200_000;
 /// Ten instructions with six indices of up to five bytes.
 const SITE_BYTES_MAX: usize = 41;
 
-/// Magic number and version.
-const HEADER_BYTES: usize = 8;
 const CUSTOM_SECTION: u8 = 0;
 const TYPE_SECTION: u8 = 1;
 const IMPORT_SECTION: u8 = 2;
 const FUNCTION_SECTION: u8 = 3;
 const EXPORT_SECTION: u8 = 7;
 const CODE_SECTION: u8 = 10;
-/// In a component.
-const CORE_MODULE_SECTION: u8 = 1;
-const COMPONENT_SECTION: u8 = 4;
 const I32: u8 = 0x7f;
 
 #[cfg(test)]
