@@ -30,7 +30,7 @@ fn twins() -> Member {
     object.needs_global(STACK);
     for twin in TWINS {
         let import = format!("{}_import", twin.symbol);
-        object.imports_function(&import, twin.interface, twin.name, twin.params, &[]);
+        object.imports_function(&import, twin.interface, twin.name, twin.params, twin.results);
     }
     object.defines_global(SYSTEM_STACK, 0);
     object.defines_global(LIMIT, 0);
@@ -57,6 +57,8 @@ fn wrap(object: &mut Object, twin: &Twin) {
     steps.extend(to_system_stack());
     steps.extend((0..arguments).map(local_get));
     steps.push(Step::Call(&import));
+    // Whether the wait was cancelled, which nobody does.
+    steps.extend(twin.results.iter().map(|_| Step::Plain(Instruction::Drop)));
     steps.extend([
         local_get(stack),
         Step::GlobalSet(STACK),
@@ -217,43 +219,53 @@ fn local_set<'a>(index: u32) -> Step<'a> {
     Step::Plain(Instruction::LocalSet(index))
 }
 
-/// An import that waits, as the canonical ABI flattens it; results go through a pointer, the last parameter.
+/// An import that waits, as the canonical ABI flattens it. Its result goes through a pointer, the last parameter, or is
+/// dropped.
 struct Twin {
     symbol: &'static str,
     interface: &'static str,
     name: &'static str,
     params: &'static [ValType],
+    results: &'static [ValType],
 }
 
-/// src/abi/wasm/calls.rs declares the same.
+const fn twin(
+    symbol: &'static str,
+    interface: &'static str,
+    name: &'static str,
+    params: &'static [ValType],
+) -> Twin {
+    Twin { symbol, interface, name, params, results: &[] }
+}
+
+/// src/abi/wasm/{calls,inbox}.rs declare the same.
 const TWINS: &[Twin] = &[
-    Twin { symbol: "conet_fiber_accept", interface: TCP, name: "accept", params: &[I32, I32, I64, I32] },
+    twin("conet_fiber_accept", TCP, "accept", &[I32, I32, I64, I32]),
+    // Thirteen words of the target, the timeout, the result.
+    twin(
+        "conet_fiber_connect",
+        TCP,
+        "connect",
+        &[I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I64, I32],
+    ),
+    twin("conet_fiber_send", TCP, "send", &[I32, I32, I32, I32, I64, I32]),
+    twin("conet_fiber_inbox_wait", "conet:fibers/inbox@0.1.0", "wait", &[I32, I32, I32]),
+    Twin { symbol: "conet_fiber_suspend", interface: THREADS, name: "suspend", params: &[], results: &[I32] },
     Twin {
-        symbol: "conet_fiber_connect",
-        interface: TCP,
-        name: "connect",
-        // Thirteen words of the target, the timeout, the result.
-        params: &[I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I32, I64, I32],
+        symbol: "conet_fiber_suspend_then_resume",
+        interface: THREADS,
+        name: "suspend-then-resume",
+        params: &[I32],
+        results: &[I32],
     },
-    Twin { symbol: "conet_fiber_recv", interface: TCP, name: "recv", params: &[I32, I32, I32, I64, I32] },
-    Twin {
-        symbol: "conet_fiber_send",
-        interface: TCP,
-        name: "send",
-        params: &[I32, I32, I32, I32, I64, I32],
-    },
-    Twin {
-        symbol: "conet_fiber_pool_get",
-        interface: "conet:fibers/pool@0.1.0",
-        name: "get",
-        params: &[I32, I32, I64, I32],
-    },
-    Twin { symbol: "conet_fiber_sleep", interface: COROUTINE, name: "sleep", params: &[I64] },
-    Twin { symbol: "conet_fiber_yield_now", interface: COROUTINE, name: "yield-now", params: &[] },
+    twin("conet_fiber_pool_get", "conet:fibers/pool@0.1.0", "get", &[I32, I32, I64, I32]),
+    twin("conet_fiber_sleep", COROUTINE, "sleep", &[I64]),
+    twin("conet_fiber_yield_now", COROUTINE, "yield-now", &[]),
 ];
 
 const TCP: &str = "conet:fibers/tcp@0.1.0";
 const COROUTINE: &str = "conet:fibers/coroutine@0.1.0";
+const THREADS: &str = "conet:fibers/threads@0.1.0";
 
 const STACK: &str = "__stack_pointer";
 const SYSTEM_STACK: &str = "conet_system_stack";

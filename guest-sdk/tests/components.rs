@@ -27,7 +27,13 @@ fn a_program_has_both_entries() {
     let (imports, exports) = names(&component);
     assert_eq!(
         of_package(&imports, "conet:fibers/"),
-        ["conet:fibers/coroutine@0.1.0", "conet:fibers/pool@0.1.0", "conet:fibers/tcp@0.1.0"]
+        [
+            "conet:fibers/coroutine@0.1.0",
+            "conet:fibers/inbox@0.1.0",
+            "conet:fibers/pool@0.1.0",
+            "conet:fibers/tcp@0.1.0",
+            "conet:fibers/threads@0.1.0",
+        ]
     );
     assert_eq!(
         of_package(&exports, "conet:"),

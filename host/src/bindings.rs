@@ -13,6 +13,7 @@ wasmtime::component::bindgen!({
         "conet:net/pool.[method]pool.get": async | trappable,
         "conet:net/coroutine.sleep": async | trappable,
         "conet:net/coroutine.yield-now": async | trappable,
+        "conet:fibers/inbox.wait": async | store | trappable,
         "conet:fibers/tcp": async | store | trappable,
         "conet:fibers/pool": async | store | trappable,
         "conet:fibers/coroutine.sleep": async | store | trappable,

@@ -12,6 +12,7 @@ pub mod coroutine;
 pub mod egress;
 pub mod error;
 pub mod fault;
+pub mod inbox;
 pub mod io;
 pub mod listeners;
 pub mod pool;
@@ -36,6 +37,8 @@ pub fn add_to_linker<T: HasView>(linker: &mut Linker<T>, fibers: bool) -> wasmti
     net::coroutine::add_to_linker::<T, HasSelf<View>>(linker, T::view)?;
     if fibers {
         twins::tcp::add_to_linker::<T, HasSelf<View>>(linker, T::view)?;
+        twins::inbox::add_to_linker::<T, HasSelf<View>>(linker, T::view)?;
+        twins::threads::add_to_linker::<T, HasSelf<View>>(linker, T::view)?;
         twins::pool::add_to_linker::<T, HasSelf<View>>(linker, T::view)?;
         twins::coroutine::add_to_linker::<T, HasSelf<View>>(linker, T::view)?;
     }

@@ -12,5 +12,6 @@ pub mod shared;
 pub mod slice;
 pub mod stack_check;
 pub mod store;
+pub mod threads;
 pub mod ticker;
 pub mod trap;

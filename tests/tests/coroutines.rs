@@ -1,5 +1,7 @@
 //! Coroutines that share an instance: their stacks stay apart, their number has a limit, their end leaves nothing.
 
+use std::{net::SocketAddr, thread};
+
 use conet_tests::host::Launch;
 use conet_tests::process::Signal;
 use conet_tests::{long, peer, turn};
@@ -110,6 +112,38 @@ fn resumed_coroutine_does_not_yield() {
     };
     // Whom the system stops in the middle of a turn may have used up its slice when it goes on.
     assert!(fresh >= 20 && yields * 4 < fresh, "{yields} yields, {fresh} fresh slices: {exit:?}");
+}
+
+/// Coroutines that receive together: one waits in the host for all, and each that is answered resumes the next. Whoever
+/// waits for something else, or ends, must hand that on: else the others would never go on.
+#[test]
+fn coroutines_that_receive_together_wait_apart_too() {
+    let _turn = turn();
+    for workers in ["1", "2"] {
+        let host = Launch::handler("mixed_waits")
+            .option("--isolation", "shared")
+            .option("--workers", workers)
+            .start();
+        let addr = host.addr();
+        thread::scope(|scope| {
+            for seed in 0..40_u64 {
+                scope.spawn(move || exchange(addr, seed));
+            }
+        });
+        host.signal(Signal::TERM);
+        host.wait_exit().assert_code(0);
+    }
+}
+
+/// Messages whose first byte tells the guest how to wait; each comes back whole.
+fn exchange(addr: SocketAddr, mut seed: u64) {
+    let mut stream = peer::connect(addr);
+    for turn in 0..100_u64 {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(turn | 1);
+        let mut message = [turn as u8; 100];
+        message[..8].copy_from_slice(&seed.rotate_right(29).to_le_bytes());
+        peer::round_trip(&mut stream, &message);
+    }
 }
 
 /// The numbers that follow these words, in the order of the words.

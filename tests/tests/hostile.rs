@@ -208,6 +208,18 @@ fn handle_of_another_type_ends_its_connection_only() {
     ends_its_connection_only(&host, "handle");
 }
 
+/// A shared instance is one unit of failure: it ends, and the next connection has another.
+#[test]
+fn key_that_was_not_given_ends_the_instance() {
+    let host = one_worker("forged_key").option("--isolation", "shared").start();
+    let mut beside = greeted(&host);
+    peer::expect_reset(&mut told(&host));
+    host.wait_line("a connection that this instance does not have");
+    peer::expect_reset(&mut beside);
+    peer::echo_exact(host.connect(), 10_000);
+    assert!(!drained(host).contains("receives"));
+}
+
 #[test]
 fn memory_that_is_not_there_cannot_be_sent() {
     let host = one_worker("oversized_send").start();

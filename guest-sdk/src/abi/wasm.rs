@@ -7,6 +7,7 @@ mod coroutine;
 pub(crate) mod entry;
 mod exit;
 mod fiber;
+mod inbox;
 mod pool;
 mod realloc;
 mod returned;

@@ -13,6 +13,8 @@ pub struct Connection {
     fate: Arc<Fate>,
     /// The guest has shut down sending.
     send_ended: bool,
+    /// Part of the key by which the guest asks to receive; 0 before it has one.
+    pub(super) tag: u32,
 }
 
 /// A connection's socket, and what goes back where it came from when it ends.
@@ -40,7 +42,7 @@ impl Connection {
     }
 
     fn of(socket: Socket, fate: Arc<Fate>) -> Self {
-        Self { socket, fate, send_ended: false }
+        Self { socket, fate, send_ended: false, tag: 0 }
     }
 
     /// Takes it off this worker. One from a pool, whose place stays here, is `unsupported` and discarded: the guest has

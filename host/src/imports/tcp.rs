@@ -102,30 +102,30 @@ impl View {
         }
     }
 
-    fn begin_recv(
+    pub(super) fn begin_recv(
         &mut self,
         connection: &Resource<Connection>,
         max: u32,
         timeout: Option<u64>,
+        recv: fn(&TcpStream, usize) -> Recv,
     ) -> wasmtime::Result<Result<Call<Recv>, ErrorCode>> {
-        fault::point("tcp.recv");
         let stream = self.table.get(connection)?.stream();
         if max == 0 {
             return Ok(Err(ErrorCode::InvalidArgument));
         }
         let max = (max as usize).min(CHUNK_BYTES_MAX);
-        Ok(stream.map(|stream| Call::new(stream.recv(max), deadline(timeout))))
+        Ok(stream.map(|stream| Call::new(recv(stream, max), deadline(timeout))))
     }
 
-    fn end_recv(
+    pub(super) fn end_recv(
         &mut self,
         connection: &Resource<Connection>,
         received: Called<Buf>,
-    ) -> Result<Vec<u8>, ErrorCode> {
+    ) -> Result<Buf, ErrorCode> {
         let bytes = received.result.as_ref().map_or(0, |buf| buf.len());
         self.blocked(received.waited, bytes > 0);
         self.context.metrics.bytes_in.add(bytes as u64);
-        received.result.map(|buf| buf.to_vec()).map_err(|code| self.failed(connection, code))
+        received.result.map_err(|code| self.failed(connection, code))
     }
 
     fn begin_send(
@@ -291,12 +291,13 @@ impl<T: HasView> HostConnectionWithStore<T> for HasSelf<View> {
         max: u32,
         timeout: Option<u64>,
     ) -> wasmtime::Result<Result<Vec<u8>, ErrorCode>> {
-        let recv = access.get().begin_recv(&connection, max, timeout)?;
+        fault::point("tcp.recv");
+        let recv = access.get().begin_recv(&connection, max, timeout, TcpStream::recv)?;
         let received = called(recv).await;
         if received.waited {
             T::begin_slice(access.as_context_mut());
         }
-        Ok(access.get().end_recv(&connection, received))
+        Ok(access.get().end_recv(&connection, received).map(|buf| buf.to_vec()))
     }
 
     async fn send(
@@ -335,17 +336,6 @@ impl<T: marker::Send + 'static> fibers::tcp::HostWithStore<T> for HasSelf<View> 
         let connect = accessor.with(|mut a| a.get().begin_connect(target, timeout));
         let connected = noting_wait(connect).await;
         accessor.with(|mut a| a.get().end_connect(connected))
-    }
-
-    async fn recv(
-        accessor: &Accessor<T, Self>,
-        connection: Resource<Connection>,
-        max: u32,
-        timeout: Option<u64>,
-    ) -> wasmtime::Result<Result<Vec<u8>, ErrorCode>> {
-        let recv = accessor.with(|mut a| a.get().begin_recv(&connection, max, timeout))?;
-        let received = called(recv).await;
-        Ok(accessor.with(|mut a| a.get().end_recv(&connection, received)))
     }
 
     async fn send(

@@ -21,7 +21,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::{Context, error::code, wasi};
+use super::{Context, error::code, inbox::Inbox, wasi};
 use crate::bindings::net::types::ErrorCode;
 
 /// The part of a store's data that imports work on.
@@ -38,6 +38,8 @@ pub struct View {
     pub blocking_points: u64,
     /// In a shared instance, how its coroutines are started.
     pub fibers: Option<Fibers>,
+    /// In a shared instance, what its coroutines wait to receive.
+    pub inbox: Option<Box<Inbox>>,
     /// Made on the first call that needs it: most handlers never do.
     wasi: Option<WasiCtx>,
 }
@@ -122,6 +124,7 @@ impl View {
             id,
             blocking_points: 0,
             fibers: None,
+            inbox: None,
             wasi: None,
         }
     }
@@ -184,11 +187,10 @@ impl<F> Call<F> {
     }
 }
 
-impl<R, F: Future<Output = io::Result<R>> + Unpin> Future for Call<F> {
-    type Output = Called<R>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Called<R>> {
-        let call = &mut *self;
+impl<R, F: Future<Output = io::Result<R>> + Unpin> Call<F> {
+    /// As a future's `poll`.
+    pub(crate) fn poll_now(&mut self, cx: &mut TaskContext<'_>) -> Poll<Called<R>> {
+        let call = self;
         if let Poll::Ready(result) = Pin::new(&mut call.op).poll(cx) {
             return Poll::Ready(Called { result: result.map_err(|e| code(&e)), waited: call.waited });
         }
@@ -200,6 +202,14 @@ impl<R, F: Future<Output = io::Result<R>> + Unpin> Future for Call<F> {
         }
         call.waited |= !budget::is_exhausted();
         Poll::Pending
+    }
+}
+
+impl<R, F: Future<Output = io::Result<R>> + Unpin> Future for Call<F> {
+    type Output = Called<R>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Called<R>> {
+        self.poll_now(cx)
     }
 }
 

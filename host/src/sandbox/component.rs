@@ -17,6 +17,7 @@ use super::{
     scan::Scan,
     stack_check::{self, StackCheckError},
     store::State,
+    threads::{self, ThreadsError},
     trap::printable,
 };
 use crate::imports;
@@ -56,6 +57,9 @@ pub enum LoadError {
     /// It does not have the shape that the SDK gives it.
     #[error("{0}")]
     StackCheck(#[from] StackCheckError),
+    /// It uses threads in a way that the SDK does not.
+    #[error("{0}")]
+    Threads(#[from] ThreadsError),
     /// The pool or the compiler cannot be set up as configured.
     #[error("cannot set up the room for instances; lower --memory-max or --connections-max: {0:#}")]
     Engine(wasmtime::Error),
@@ -136,6 +140,7 @@ fn compiled(
         }
     }
     let instrumented = stack_check::instrument(bytes)?;
+    let instrumented = threads::instrument(&instrumented)?;
     let code = engine.precompile_component(&instrumented).map_err(LoadError::Compile)?;
     if let Some(cache) = cache {
         cache.store(&key, &code);
@@ -164,4 +169,4 @@ fn shown(error: &wasmtime::Error) -> String {
 const ERROR_CHARS_MAX: usize = 500;
 
 /// What compiled code depends on besides the component and the Engine's options.
-const VERSIONS: &str = concat!("conet ", env!("CARGO_PKG_VERSION"), " stack-check 1");
+const VERSIONS: &str = concat!("conet ", env!("CARGO_PKG_VERSION"), " stack-check 1, threads 1");

@@ -62,6 +62,7 @@ impl EngineOptions {
         config.concurrency_support(self.fibers);
         config.wasm_component_model_async(self.fibers);
         config.wasm_component_model_async_stackful(self.fibers);
+        config.wasm_component_model_threading(self.fibers);
         config.wasm_memory64(false);
         config.epoch_interruption(true);
         config.max_wasm_stack(self.wasm_stack_bytes);

@@ -31,6 +31,13 @@ pub fn listener_address(handle: u32) {
     std::hint::black_box(result);
 }
 
+/// `inbox.add` of one request with a key of the caller's choice.
+pub fn receive_by_key(key: u64) {
+    let request = [key, u64::MAX, 1];
+    // SAFETY: the list outlives the call.
+    unsafe { abi::add(request.as_ptr(), request.len()) };
+}
+
 #[cfg(target_family = "wasm")]
 mod abi {
     #[link(wasm_import_module = "conet:net/tcp@0.1.0")]
@@ -49,6 +56,11 @@ mod abi {
         #[link_name = "[method]listener.local-address"]
         pub(super) fn listener_address(handle: u32, result: *mut u32);
     }
+
+    #[link(wasm_import_module = "conet:fibers/inbox@0.1.0")]
+    unsafe extern "C" {
+        pub(super) fn add(words: *const u64, count: usize);
+    }
 }
 
 #[cfg(not(target_family = "wasm"))]
@@ -60,6 +72,9 @@ mod abi {
         panic!("there is no host outside of the sandbox")
     }
     pub(super) unsafe fn listener_address(_: u32, _: *mut u32) {
+        panic!("there is no host outside of the sandbox")
+    }
+    pub(super) unsafe fn add(_: *const u64, _: usize) {
         panic!("there is no host outside of the sandbox")
     }
 }

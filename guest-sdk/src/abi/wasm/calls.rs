@@ -6,7 +6,10 @@
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+use std::time::Duration;
 
+use super::inbox;
+use super::socket::Connection;
 use crate::ErrorCode;
 
 /// A set of functions that wait. An optional timeout is two arguments, whether and how many nanoseconds; what they return
@@ -14,13 +17,14 @@ use crate::ErrorCode;
 pub(super) struct Calls {
     pub(super) accept: unsafe extern "C" fn(u32, u32, u64, *mut u8),
     pub(super) connect: Connect,
-    pub(super) recv: unsafe extern "C" fn(u32, u32, u32, u64, *mut u8),
+    /// Receives into the buffer.
+    pub(super) recv: fn(&Connection, &mut [u8], Option<Duration>) -> Result<usize, ErrorCode>,
     pub(super) send: unsafe extern "C" fn(u32, *const u8, usize, u32, u64, *mut u8),
     pub(super) pool_get: unsafe extern "C" fn(u32, u32, u64, *mut u8),
     pub(super) sleep: unsafe extern "C" fn(u64),
     pub(super) yield_now: unsafe extern "C" fn(),
-    /// Whether no other coroutine of the instance can run while one waits.
-    pub(super) alone: bool,
+    /// Before the coroutine waits in any of these but `recv`, or ends.
+    pub(super) leave: fn(),
     /// Does not wait, but is for fibers only.
     pub(super) go: unsafe extern "C" fn(u32, *mut u8),
 }
@@ -53,24 +57,24 @@ static CURRENT: AtomicPtr<Calls> = AtomicPtr::new(ptr::from_ref(&PLAIN).cast_mut
 static PLAIN: Calls = Calls {
     accept: plain::accept,
     connect: plain::connect,
-    recv: plain::recv,
+    recv: super::socket::recv_alone,
     send: plain::send,
     pool_get: plain::pool_get,
     sleep: plain::sleep,
     yield_now: plain::yield_now,
-    alone: true,
+    leave: || {},
     go: go_unsupported,
 };
 
 static TWINS: Calls = Calls {
     accept: conet_fiber_accept,
     connect: conet_fiber_connect,
-    recv: conet_fiber_recv,
+    recv: inbox::recv,
     send: conet_fiber_send,
     pool_get: conet_fiber_pool_get,
     sleep: conet_fiber_sleep,
     yield_now: conet_fiber_yield_now,
-    alone: false,
+    leave: inbox::leave,
     go,
 };
 
@@ -83,7 +87,7 @@ unsafe extern "C" fn go_unsupported(_entry: u32, returned: *mut u8) {
     }
 }
 
-mod plain {
+pub(super) mod plain {
     #[link(wasm_import_module = "conet:net/tcp@0.1.0")]
     unsafe extern "C" {
         #[link_name = "[method]listener.accept"]
@@ -108,7 +112,7 @@ mod plain {
             returned: *mut u8,
         );
         #[link_name = "[method]connection.recv"]
-        pub(super) fn recv(connection: u32, max: u32, timed: u32, timeout: u64, returned: *mut u8);
+        pub(in super::super) fn recv(connection: u32, max: u32, timed: u32, timeout: u64, returned: *mut u8);
         #[link_name = "[method]connection.send"]
         pub(super) fn send(
             connection: u32,
@@ -156,7 +160,6 @@ unsafe extern "C" {
         timeout: u64,
         returned: *mut u8,
     );
-    fn conet_fiber_recv(connection: u32, max: u32, timed: u32, timeout: u64, returned: *mut u8);
     fn conet_fiber_send(
         connection: u32,
         data: *const u8,

@@ -83,7 +83,7 @@ pub(crate) fn yield_now() {
 }
 
 pub(crate) fn id() -> u64 {
-    let fiber = CURRENT.load(Relaxed);
+    let fiber = current();
     // SAFETY: the fiber that has the turn is set while it runs and freed after.
     let known = unsafe { fiber.as_ref() }.and_then(|fiber| fiber.id);
     // The instance's, which only a handler's connections share.
@@ -92,10 +92,16 @@ pub(crate) fn id() -> u64 {
 
 /// Does `call`, during which other coroutines may have the turn.
 pub(super) fn waiting<R>(call: impl FnOnce() -> R) -> R {
-    let me = CURRENT.load(Relaxed);
+    let me = current();
+    (calls().leave)();
     let result = call();
     CURRENT.store(me, Relaxed);
     result
+}
+
+/// Who has the turn; null is a coroutine that is alone in its instance.
+pub(super) fn current() -> *mut Fiber {
+    CURRENT.load(Relaxed)
 }
 
 /// `fiber` has the turn now; null is a coroutine that is alone in its instance.

@@ -22,6 +22,8 @@ pub struct Fiber {
     body: Option<Box<dyn FnOnce() -> bool>>,
     /// Known for those that `go` started.
     pub(super) id: Option<u64>,
+    /// The component model's number of it, once asked for.
+    pub(super) thread: Option<u32>,
 }
 
 impl Fiber {
@@ -31,7 +33,15 @@ impl Fiber {
 
     fn on(stack: Stack, body: Box<dyn FnOnce() -> bool>) -> Box<Fiber> {
         let (top, limit) = (stack.top(), stack.limit());
-        Box::new(Fiber { top, limit, span: top - limit, _stack: stack, body: Some(body), id: None })
+        Box::new(Fiber {
+            top,
+            limit,
+            span: top - limit,
+            _stack: stack,
+            body: Some(body),
+            id: None,
+            thread: None,
+        })
     }
 
     /// # Safety
@@ -79,6 +89,7 @@ pub unsafe fn body(fiber: *mut Fiber) -> u32 {
 /// # Safety
 /// `fiber` must be one whose [`body`] has returned.
 pub unsafe fn end(fiber: *mut Fiber) {
+    (calls::calls().leave)();
     set_current(ptr::null_mut());
     // SAFETY: as the caller promised.
     unsafe { Fiber::free(fiber) };

@@ -1,6 +1,7 @@
 //! What a call leaves behind its result pointer: `result<T, error-code>` in the canonical ABI's layout, which is C's.
 
 use std::mem::MaybeUninit;
+use std::ptr;
 
 use crate::ErrorCode;
 
@@ -37,12 +38,31 @@ impl<T: Copy> Returned<T> {
     }
 }
 
-/// `list<u8>`, allocated by `cabi_realloc` for the guest to free.
+/// `list<T>`, allocated by `cabi_realloc` for the guest to free.
 #[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Bytes {
-    pub(super) data: *mut u8,
+pub(super) struct List<T> {
+    pub(super) data: *mut T,
     pub(super) length: usize,
+}
+
+impl<T> Clone for List<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for List<T> {}
+
+impl<T> List<T> {
+    /// The elements.
+    ///
+    /// # Safety
+    /// The host must have returned it, and nobody must take it again.
+    pub(super) unsafe fn take(self) -> Box<[T]> {
+        // SAFETY: the list is an allocation of exactly this length that the host has filled. An empty one's address is
+        // aligned, and nothing is freed.
+        unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(self.data, self.length)) }
+    }
 }
 
 /// `tuple<connection, ip-socket-address>`.
@@ -89,6 +109,6 @@ pub(super) struct Ipv6 {
 
 const _: () = {
     assert!(size_of::<Returned<Accepted>>() == 40);
-    assert!(size_of::<Returned<Bytes>>() == 12);
+    assert!(size_of::<Returned<List<u8>>>() == 12);
     assert!(size_of::<Returned<u64>>() == 16);
 };

@@ -2,14 +2,15 @@
 
 use std::net::{Shutdown, SocketAddr};
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::bindings::tcp;
-use super::calls::calls;
+use super::calls::{calls, plain};
 use super::convert;
 use super::coroutine::waiting;
 use super::realloc;
-use super::returned::{Accepted, Bytes, Returned};
+use super::returned::{Accepted, List, Returned};
 use crate::ErrorCode;
 use crate::net::Target;
 
@@ -37,18 +38,34 @@ impl Listener {
 }
 
 #[derive(Debug)]
-pub(crate) struct Connection(tcp::Connection);
+pub(crate) struct Connection {
+    handle: tcp::Connection,
+    /// What `inbox` calls it; 0 before it was asked for.
+    key: AtomicU64,
+}
 
 impl Connection {
     /// # Safety
     /// `handle` must be an owned connection of this instance.
     pub(super) unsafe fn from_handle(handle: u32) -> Connection {
         // SAFETY: as the caller promised.
-        Connection(unsafe { tcp::Connection::from_handle(handle) })
+        let handle = unsafe { tcp::Connection::from_handle(handle) };
+        Connection { handle, key: AtomicU64::new(0) }
     }
 
     pub(super) fn into_wit(self) -> tcp::Connection {
-        self.0
+        self.handle
+    }
+
+    /// What `inbox` calls it, asked for once.
+    pub(super) fn key_or(&self, ask: impl FnOnce(u32) -> u64) -> u64 {
+        let known = self.key.load(Relaxed);
+        if known != 0 {
+            return known;
+        }
+        let key = ask(self.handle.handle());
+        self.key.store(key, Relaxed);
+        key
     }
 
     pub(crate) fn connect(target: &Target, timeout: Option<Duration>) -> Result<Connection, ErrorCode> {
@@ -68,32 +85,13 @@ impl Connection {
     }
 
     pub(crate) fn recv(&self, buf: &mut [u8], timeout: Option<Duration>) -> Result<usize, ErrorCode> {
-        let max = buf.len().min(CHUNK_BYTES_MAX);
-        let (timed, timeout) = convert::timeout(timeout);
-        let calls = calls();
-        // SAFETY: `recv` writes its result to the pointer, a list of bytes if it went well.
-        let recv = || unsafe {
-            Returned::by(|returned| (calls.recv)(self.0.handle(), max as u32, timed, timeout, returned))
-        };
-        let bytes: Bytes = if calls.alone {
-            // SAFETY: no other coroutine runs meanwhile, and a list of bytes is all that comes back.
-            waiting(|| unsafe { realloc::with_lent(&mut buf[..max], recv) })?
-        } else {
-            waiting(recv)?
-        };
-        if bytes.length == 0 || ptr::eq(bytes.data, buf.as_ptr()) {
-            return Ok(bytes.length);
-        }
-        // SAFETY: the list is an allocation of exactly this length that the host has filled, and ours from here on.
-        let bytes = unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(bytes.data, bytes.length)) };
-        buf[..bytes.len()].copy_from_slice(&bytes);
-        Ok(bytes.len())
+        (calls().recv)(self, buf, timeout)
     }
 
     pub(crate) fn send(&self, data: &[u8], timeout: Option<Duration>) -> Result<usize, ErrorCode> {
         let data = &data[..data.len().min(CHUNK_BYTES_MAX)];
         // Most often the system takes the bytes at once. That call is a plain one, which costs a shared instance much less.
-        let taken = self.0.try_send(data)?;
+        let taken = self.handle.try_send(data)?;
         if taken > 0 {
             return Ok(taken as usize);
         }
@@ -101,32 +99,55 @@ impl Connection {
         // SAFETY: `data` outlives the call, which writes its result to the pointer.
         let sent: u32 = waiting(|| unsafe {
             Returned::by(|returned| {
-                (calls().send)(self.0.handle(), data.as_ptr(), data.len(), timed, timeout, returned)
+                (calls().send)(self.handle.handle(), data.as_ptr(), data.len(), timed, timeout, returned)
             })
         })?;
         Ok(sent as usize)
     }
 
     pub(crate) fn shutdown(&self, how: Shutdown) -> Result<(), ErrorCode> {
-        Ok(self.0.shutdown(convert::shutdown(how))?)
+        Ok(self.handle.shutdown(convert::shutdown(how))?)
     }
 
     pub(crate) fn close(&self) {
-        self.0.close();
+        self.handle.close();
     }
 
     pub(crate) fn peer_addr(&self) -> Result<SocketAddr, ErrorCode> {
-        Ok(convert::from_wit(self.0.peer_address()?))
+        Ok(convert::from_wit(self.handle.peer_address()?))
     }
 
     pub(crate) fn local_addr(&self) -> Result<SocketAddr, ErrorCode> {
-        Ok(convert::from_wit(self.0.local_address()?))
+        Ok(convert::from_wit(self.handle.local_address()?))
     }
 
     pub(crate) fn set_nodelay(&self, nodelay: bool) -> Result<(), ErrorCode> {
-        Ok(self.0.set_nodelay(nodelay)?)
+        Ok(self.handle.set_nodelay(nodelay)?)
     }
 }
 
+/// Receives into `buf`, alone in the instance.
+pub(super) fn recv_alone(
+    connection: &Connection,
+    buf: &mut [u8],
+    timeout: Option<Duration>,
+) -> Result<usize, ErrorCode> {
+    let max = buf.len().min(CHUNK_BYTES_MAX);
+    let (timed, timeout) = convert::timeout(timeout);
+    let handle = connection.handle.handle();
+    // SAFETY: `recv` writes its result to the pointer, a list of bytes if it went well.
+    let recv =
+        || unsafe { Returned::by(|returned| plain::recv(handle, max as u32, timed, timeout, returned)) };
+    // SAFETY: no other coroutine runs meanwhile, and a list of bytes is all that comes back.
+    let bytes: List<u8> = unsafe { realloc::with_lent(&mut buf[..max], recv) }?;
+    if bytes.length == 0 || ptr::eq(bytes.data, buf.as_ptr()) {
+        return Ok(bytes.length);
+    }
+    // SAFETY: the host has just returned it.
+    let bytes = unsafe { bytes.take() };
+    buf[..bytes.len()].copy_from_slice(&bytes);
+    Ok(bytes.len())
+}
+
 /// The most the host moves in one call.
-const CHUNK_BYTES_MAX: usize = 65_536;
+pub(super) const CHUNK_BYTES_MAX: usize = 65_536;

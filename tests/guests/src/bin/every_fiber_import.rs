@@ -1,12 +1,19 @@
 //! Calls every function that conet offers to coroutines of one instance, in turn, for each connection.
 
+use std::io::Read;
 use std::time::Duration;
 
-use conet::net::TcpStream;
+use conet::net::{TcpListener, TcpStream};
 use conet_test_guests::call_every_import;
 
 #[conet::handler(shared)]
 fn on_connection(conn: TcpStream) -> std::io::Result<()> {
     conet::go(|| conet::sleep(Duration::from_millis(1)))?;
+    // While this one receives, it waits in the host for all: who receives then adds to that.
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let _client = TcpStream::connect(listener.local_addr()?)?;
+    let (mut server, _) = listener.accept()?;
+    conet::go(move || drop(server.read(&mut [0])))?;
+    conet::yield_now();
     call_every_import(conn)
 }
