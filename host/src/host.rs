@@ -281,6 +281,9 @@ fn log_counters(context: &Context) {
         pools.opened,
         pools.reused,
     );
+    for times in context.metrics.call_times() {
+        debug!("time in the host, waiting not counted, {times}");
+    }
 }
 
 /// Where a handler listens if nothing is said.
