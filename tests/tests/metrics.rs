@@ -55,3 +55,23 @@ fn counters_are_summed_over_workers() {
         .assert_stderr(" bytes_in=400 ")
         .assert_stderr(" bytes_out=400 ");
 }
+
+/// A switch that takes a guarantee away is for measuring, and cannot be meant otherwise.
+#[test]
+fn preemption_goes_only_where_a_measurement_is_meant() {
+    let launch = |purpose| Launch::guest("bursts").option("--no-preemption", purpose).arg("1");
+    launch("").finish().assert_code(2).assert_stderr("for-measuring");
+    let reachable = launch("for-measuring").option("--allow-listen", "0.0.0.0/0:*");
+    reachable.finish().assert_code(2).assert_stderr("--allow-listen");
+    let reachable = Launch::guest("echo-handler").option("--no-preemption", "for-measuring");
+    reachable.option("--listen", "0.0.0.0:0").finish().assert_code(2).assert_stderr("loopback");
+}
+
+/// It does take it away, as a measurement must: what the CPU budget would end goes on, and the log warns of it.
+#[test]
+fn without_preemption_no_budget_ends_a_guest() {
+    let bursts = || Launch::guest("bursts").option("--cpu-max", "200ms").arg("20").arg("sleepless");
+    bursts().finish().assert_code(1).assert_stderr("CPU");
+    let exit = bursts().option("--no-preemption", "for-measuring").finish();
+    exit.assert_code(0).assert_stderr("guests are not preempted");
+}
