@@ -104,6 +104,13 @@ impl Samples {
         self.beside(row, reference, case, |figures, beside| Some(beside.server_us? / figures.server_us?))
     }
 
+    /// Its p99.9 by the reference's: a latency, so more is worse.
+    pub(super) fn tail_ratio(&self, row: Row, reference: Row, case: Case) -> Option<Spread> {
+        self.beside(row, reference, case, |figures, beside| {
+            Some(figures.latency?.p999_us / beside.latency?.p999_us)
+        })
+    }
+
     /// A comparison of `row` with `reference` in each round.
     fn beside(
         &self,
@@ -138,6 +145,12 @@ impl From<&Report> for Figures {
 }
 
 impl Spread {
+    /// Of what follows from each value, which must rise or fall with it.
+    pub(super) fn map(self, of: impl Fn(f64) -> f64) -> Self {
+        let [min, max] = [self.min, self.max].map(&of);
+        Self { median: of(self.median), min: min.min(max), max: min.max(max) }
+    }
+
     fn of(mut values: Vec<f64>) -> Option<Self> {
         values.retain(|value| value.is_finite());
         values.sort_by(f64::total_cmp);

@@ -37,7 +37,8 @@ impl Table<'_> {
             write!(f, ", {sleep}, {} s after {} s", duration.as_secs_f64(), warm_up.as_secs_f64())?;
         }
         writeln!(f, "; medians of {rounds} rounds in turn (least to greatest). {}.\n", machine())?;
-        for (server, reason) in self.left_out {
+        let missed = |server| self.cases.iter().any(|case| case.applies_to(server));
+        for (server, reason) in self.left_out.iter().filter(|(server, _)| missed(*server)) {
             writeln!(f, "Left out: {}: {reason}.\n", server.label())?;
         }
         for (row, case, reason) in self.samples.failures() {
@@ -53,14 +54,27 @@ impl Table<'_> {
         {
             return Ok(());
         }
-        write!(f, "conet as a part of each other server's {}:\n\n| load | conet |", self.measure.unit())?;
+        writeln!(f, "conet as a part of each other server's {}:\n", self.measure.unit())?;
+        self.write_beside(f, &conet, &others, Samples::ratio)?;
+        writeln!(f, "conet's p99.9 as a multiple of each other server's:\n")?;
+        self.write_beside(f, &conet, &others, Samples::tail_ratio)
+    }
+
+    fn write_beside(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        conet: &[Contender],
+        others: &[Contender],
+        compare: impl Fn(&Samples, Row, Row, Case) -> Option<Spread>,
+    ) -> fmt::Result {
+        write!(f, "| load | conet |")?;
         others.iter().try_for_each(|other| write!(f, " {} |", other.label()))?;
         writeln!(f, "\n|---|---|{}", "---:|".repeat(others.len()))?;
         for &case in self.cases {
-            for &server in &conet {
+            for &server in conet {
                 write!(f, "| {case} | {} |", server.label())?;
-                for &other in &others {
-                    let ratio = self.samples.ratio(Row::Server(server), Row::Server(other), case);
+                for &other in others {
+                    let ratio = compare(self.samples, Row::Server(server), Row::Server(other), case);
                     write!(f, " {} |", or_dash(ratio))?;
                 }
                 writeln!(f)?;
@@ -112,7 +126,7 @@ impl Table<'_> {
             for row in self.rows(case) {
                 let value = match self.samples.spread(row, case, |figures| Some(figures.value)) {
                     Some(Spread { median, min, max }) => {
-                        let digits = if max < 1000.0 { 1 } else { 0 };
+                        let digits = if max < 10.0 { 2 } else { usize::from(max < 1000.0) };
                         format!("{median:.digits$} ({min:.digits$} to {max:.digits$})")
                     }
                     None => "–".into(),
@@ -203,6 +217,6 @@ mod tests {
             samples: &samples,
         };
         let text = table.to_string();
-        assert!(text.contains("| 10 open | tokio, current thread | 5.0 (4.0 to 6.0) |\n"), "{text}");
+        assert!(text.contains("| 10 open | tokio, current thread | 5.00 (4.00 to 6.00) |\n"), "{text}");
     }
 }
