@@ -103,6 +103,11 @@ impl Measure {
         matches!(self, Self::Echo | Self::Connect)
     }
 
+    /// Whether it is of pairs of bursts: a ratio of rates, beside that of CPU times.
+    pub(super) fn is_paired(self) -> bool {
+        matches!(self, Self::Workers | Self::Preemption)
+    }
+
     /// What one should know to read the figures.
     pub(super) fn explanation(self) -> &'static str {
         match self {
@@ -134,11 +139,11 @@ impl Measure {
             Self::Workers => {
                 "Messages that each take a guest some 200 µs of computing, over 32 connections, to two workers and to one, \
                  in short bursts in turn, both on both cores; the generator, which sleeps while it waits, has a few per cent \
-                 of one."
+                 of one. By CPU: what a request costs one worker, by what it costs two."
             }
             Self::Preemption => {
                 "Echo of 64 bytes with guests that are preempted and without (`--no-preemption for-measuring`), in short \
-                 bursts in turn."
+                 bursts in turn. By CPU: what a request costs without, by what it costs with."
             }
         }
     }

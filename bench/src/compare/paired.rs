@@ -31,7 +31,8 @@ impl Comparison {
         let [subject, reference] = commands.map(|command| Server::start(command, cores, None));
         let (subject, reference) = (subject?, reference?);
         let burst = |server: &Server| -> Result<Report> {
-            let plan = Plan { peer: Peer::Server(server.address()), ..plan.clone() };
+            let peer = Peer::Server(server.address());
+            let plan = Plan { peer, server_pid: Some(server.pid()), ..plan.clone() };
             load::run(&plan).with_context(|| server.last_words())
         };
         let mut pairs = Vec::new();
@@ -51,6 +52,7 @@ fn figures(subject: &Report, reference: &Report) -> Figures {
     let [ours, other] = [subject, reference].map(Figures::from);
     Figures {
         value: ours.value / other.value,
+        by_cpu: other.server_us.zip(ours.server_us).map(|(other, ours)| other / ours),
         generator_busy: ours.generator_busy,
         disturbed: ours.disturbed.zip(other.disturbed).map(|(one, other)| one.max(other)),
         errors: ours.errors + other.errors,

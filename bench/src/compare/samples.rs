@@ -22,6 +22,8 @@ pub(super) struct Figures {
     pub(super) latency: Option<Latency>,
     /// CPU time of the server, microseconds per request.
     pub(super) server_us: Option<f64>,
+    /// Where the value is a ratio of rates: that of CPU times, the other's for a request by the server's own.
+    pub(super) by_cpu: Option<f64>,
     /// Shares of the time, 0 to 1.
     pub(super) generator_busy: Option<f64>,
     pub(super) disturbed: Option<f64>,
@@ -137,6 +139,7 @@ impl From<&Report> for Figures {
             value: report.requests_per_second,
             latency: Some(report.latency),
             server_us: report.server.map(|time| time.total_us()),
+            by_cpu: None,
             generator_busy: Some(report.generator_busy),
             disturbed: report.disturbed,
             errors: report.errors.unanswered + report.errors.connections.values().sum::<u64>(),

@@ -75,8 +75,11 @@ fn line(target: &Target, samples: &Samples, row: Row, case: Case) -> Option<Line
             let ratio = samples.tail_ratio(row, Row::Server(other), case)?;
             against(ratio, format!("{:.0} µs", tail.median))
         }
-        // The ratio is what is measured.
-        Quantity::AtLeast => against(value, "–".into()),
+        // A ratio is what is measured.
+        Quantity::AtLeast => {
+            let by_cpu = samples.spread(row, case, |figures| figures.by_cpu)?;
+            against(value, format!("{:.2} by CPU", by_cpu.median))
+        }
         Quantity::AtMost => alone(target, value, unit),
         Quantity::MicrosecondsEach => alone(target, value.map(|rate| 1e6 / rate), "µs"),
     })

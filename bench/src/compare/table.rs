@@ -121,7 +121,8 @@ impl Table<'_> {
     }
 
     fn write_values(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| | server | {} |\n|---|---|---:|", self.measure.unit())?;
+        let (by_cpu, line) = if self.measure.is_paired() { (" by CPU |", "---:|") } else { ("", "") };
+        writeln!(f, "| | server | {} |{by_cpu}\n|---|---|---:|{line}", self.measure.unit())?;
         for &case in self.cases {
             for row in self.rows(case) {
                 let value = match self.samples.spread(row, case, |figures| Some(figures.value)) {
@@ -131,7 +132,11 @@ impl Table<'_> {
                     }
                     None => "–".into(),
                 };
-                writeln!(f, "| {case} | {} | {value} |", row.label())?;
+                write!(f, "| {case} | {} | {value} |", row.label())?;
+                if self.measure.is_paired() {
+                    write!(f, " {} |", or_dash(self.samples.spread(row, case, |figures| figures.by_cpu)))?;
+                }
+                writeln!(f)?;
             }
         }
         Ok(())
@@ -198,6 +203,28 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn pairs_are_shown_by_rate_and_by_cpu() {
+        let case = Case::Preemption { connections: 64 };
+        let comparison = Comparison { servers: vec![Contender::ConetGo], ..Comparison::default() };
+        let mut samples = Samples::default();
+        for (value, by_cpu) in [(0.9, 0.98), (1.1, 1.0), (1.0, 0.99)] {
+            let figures = Figures { value, by_cpu: Some(by_cpu), ..Figures::default() };
+            samples.add(Row::Server(Contender::ConetGo), case, 1, figures);
+        }
+        let table = Table {
+            comparison: &comparison,
+            command_line: "",
+            left_out: &[],
+            measure: Measure::Preemption,
+            cases: &[case],
+            samples: &samples,
+        };
+        let text = table.to_string();
+        let line = "| 64 B × 64 | conet, one instance (`go`) | 1.00 (0.90 to 1.10) | 0.99 (0.98 to 1.00) |\n";
+        assert!(text.contains(line) && text.contains(" by CPU |\n|---|---|---:|---:|\n"), "{text}");
     }
 
     #[test]
