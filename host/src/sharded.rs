@@ -6,8 +6,8 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-/// A fixed number of `T`s, of which each thread has one. Only beyond [`SHARDS_MAX`] threads do two have the same: `T` must
-/// bear that, but need not be fast then.
+/// 64 `T`s, of which each thread has one. Only where there are more threads do two have the same: `T` must bear that, but need
+/// not be fast then.
 #[derive(Debug)]
 pub struct Sharded<T>([Line<T>; SHARDS_MAX]);
 

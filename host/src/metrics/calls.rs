@@ -46,7 +46,7 @@ imports! {
 /// The stopwatch of one call: none, for most. It starts at once, stands while the call waits, and what it shows counts when
 /// it drops running: a call that is dropped while it waits has not come to its end.
 #[must_use]
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Timing(Option<Box<Sample>>);
 
 /// What the few have. It drops, and not what is in every call, so that the many pay for no more than a look.
