@@ -5,10 +5,13 @@
 
 mod markdown;
 mod measure;
+mod paired;
 mod plot;
 mod run;
 mod samples;
+mod summary;
 mod table;
+mod target;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,6 +27,7 @@ use measure::Case;
 pub use measure::Measure;
 use plot::Plot;
 use samples::{Figures, Row, Samples};
+use summary::Summary;
 use table::Table;
 
 /// What to compare, and how.
@@ -67,6 +71,10 @@ pub fn run(comparison: &Comparison, command_line: &str, out: &mut dyn Write) -> 
         let find = |path| Section::find(path, measure.name());
         sections.push((measure, comparison.markdown.as_deref().map(find).transpose()?));
     }
+    // Only some files have one.
+    let summary_section =
+        comparison.markdown.as_deref().and_then(|path| Section::find(path, "summary".into()).ok());
+    let mut summary = Summary::default();
     let mut left_out = Vec::new();
     let servers = prepare(comparison, &mut left_out)?;
     let comparison = &Comparison { servers, ..comparison.clone() };
@@ -81,16 +89,23 @@ pub fn run(comparison: &Comparison, command_line: &str, out: &mut dyn Write) -> 
             continue;
         }
         let samples = comparison.measure(&cases);
-        let (cases, samples) = (cases.as_slice(), &samples);
+        let (shown, results) = (cases.as_slice(), &samples);
         let text =
-            Table { comparison, command_line, left_out: &left_out, measure, cases, samples }.to_string();
+            Table { comparison, command_line, left_out: &left_out, measure, cases: shown, samples: results }
+                .to_string();
         writeln!(out, "{text}")?;
         if let Some(section) = section {
             let columns = comparison.connections.len().min(PANELS_WIDE);
-            let plot = Plot { measure, servers: &comparison.servers, cases, samples, columns };
+            let plot =
+                Plot { measure, servers: &comparison.servers, cases: shown, samples: results, columns };
             section.write(&plot.to_string(), &text)?;
         }
         clean &= samples.is_clean();
+        summary.add(cases, samples);
+        // At once: what comes later may be cut short.
+        if let Some(section) = &summary_section {
+            section.write_text(&summary.table(command_line, &section.text()?))?;
+        }
     }
     Ok(clean)
 }
@@ -115,6 +130,13 @@ fn prepare(comparison: &Comparison, left_out: &mut Vec<(Contender, String)>) -> 
     }
     if comparison.measures.contains(&Measure::Spawn) {
         servers.iter().try_for_each(|server| server.prepare_spawner(comparison.build))?;
+    }
+    if comparison.measures.contains(&Measure::FirstInstruction) && servers.contains(&Contender::ConetInstance)
+    {
+        Contender::ConetInstance.prepare_spawner(comparison.build)?;
+    }
+    if comparison.measures.contains(&Measure::Workers) && servers.iter().any(|server| server.is_conet()) {
+        Contender::prepare_computers(comparison.build)?;
     }
     Ok(servers)
 }
@@ -146,30 +168,30 @@ impl Comparison {
                     self.note(&mut samples, Row::Server(server), case, round, figures);
                 }
                 if case.has_ceiling() {
-                    self.note(&mut samples, Row::Ceiling, case, round, self.ceiling(case));
+                    let figures = self.ceiling(case).map(|figures| vec![figures]);
+                    self.note(&mut samples, Row::Ceiling, case, round, figures);
                 }
             }
         }
         samples
     }
 
-    fn note(&self, samples: &mut Samples, row: Row, case: Case, round: usize, figures: Result<Figures>) {
+    fn note(&self, samples: &mut Samples, row: Row, case: Case, round: usize, figures: Result<Vec<Figures>>) {
         let (rounds, label) = (self.rounds, row.label());
-        match figures {
-            Ok(figures) => {
-                let percent = |share: Option<f64>| share.unwrap_or(0.0) * 100.0;
-                eprintln!(
-                    "round {round}/{rounds}, {case}: {label}: {:.1}, generator busy {:.0} %, disturbed {:.0} %",
-                    figures.value,
-                    percent(figures.generator_busy),
-                    percent(figures.disturbed)
-                );
-                samples.add(row, case, round, figures);
-            }
-            Err(error) => {
-                eprintln!("round {round}/{rounds}, {case}: {label} FAILED: {error:#}");
-                samples.add_failure(row, case, format!("{error:#}"));
-            }
+        let figures = figures.unwrap_or_else(|error| {
+            eprintln!("round {round}/{rounds}, {case}: {label} FAILED: {error:#}");
+            samples.add_failure(row, case, format!("{error:#}"));
+            Vec::new()
+        });
+        for figures in figures {
+            let percent = |share: Option<f64>| share.unwrap_or(0.0) * 100.0;
+            eprintln!(
+                "round {round}/{rounds}, {case}: {label}: {:.2}, generator busy {:.0} %, disturbed {:.0} %",
+                figures.value,
+                percent(figures.generator_busy),
+                percent(figures.disturbed)
+            );
+            samples.add(row, case, round, figures);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod artifact;
 mod go;
+mod known;
 mod other;
 mod process;
 mod programs;
@@ -11,15 +12,17 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::serve;
 use artifact::Artifact;
 pub use artifact::Build;
 pub(crate) use artifact::target;
+use known::Known;
 pub use other::Other;
 pub(crate) use process::{Server, output};
+pub(crate) use programs::Compute;
 
 /// An echo server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,6 +49,12 @@ pub enum Contender {
     ConetInstance,
     /// The same, on io_uring.
     ConetInstanceIoUring,
+    /// lunatic, a process of its own for each connection, in WebAssembly.
+    Lunatic,
+    /// wasmtime's command with wasi:sockets, and wstd in the guest.
+    Wasmtime,
+    /// coost, coroutines in C++.
+    Coost,
     /// One that the command line brings.
     #[value(skip)]
     Other(&'static Other),
@@ -53,7 +62,7 @@ pub enum Contender {
 
 impl Contender {
     /// All that this program knows, baselines first.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Epoll,
         Self::EpollC,
         Self::IoUring,
@@ -65,6 +74,9 @@ impl Contender {
         Self::ConetGoIoUring,
         Self::ConetInstance,
         Self::ConetInstanceIoUring,
+        Self::Lunatic,
+        Self::Wasmtime,
+        Self::Coost,
     ];
 
     /// Its name in the tables.
@@ -82,6 +94,7 @@ impl Contender {
             Self::ConetInstance => "conet, an instance each",
             Self::ConetInstanceIoUring => "conet, an instance each, io_uring",
             Self::Other(other) => &other.name,
+            Self::Lunatic | Self::Wasmtime | Self::Coost => self.known().map_or("", |known| known.label),
         }
     }
 
@@ -121,15 +134,30 @@ impl Contender {
             Self::Other(other) if !other.is_found() => Some("its program is not found".into()),
             _ => {
                 built?;
-                None
+                self.known().map(Known::find).transpose()?.and_then(Result::err)
             }
         })
     }
 
     /// Where it listens, if it does not say so itself.
     pub(crate) fn address(self) -> Option<SocketAddr> {
+        self.other().ok()?.address
+    }
+
+    /// If this program knows nothing of it but how to start it.
+    fn other(self) -> Result<Other> {
+        match (self, self.known()) {
+            (Self::Other(other), _) => Ok(other.clone()),
+            (_, Some(known)) => known.find()?.map_err(anyhow::Error::msg),
+            _ => bail!("{} is started in a way of its own", self.label()),
+        }
+    }
+
+    fn known(self) -> Option<&'static Known> {
         match self {
-            Self::Other(other) => other.address,
+            Self::Lunatic => Some(&known::LUNATIC),
+            Self::Wasmtime => Some(&known::WASMTIME),
+            Self::Coost => Some(&known::COOST),
             _ => None,
         }
     }
@@ -138,8 +166,7 @@ impl Contender {
     /// sees.
     pub(crate) fn command(self, host_options: &[OsString]) -> Result<Command> {
         let [program, guest @ ..] = self.artifacts() else {
-            let Self::Other(other) = self else { unreachable!("every server has a program") };
-            return Ok(other.command());
+            return Ok(self.other()?.command());
         };
         let mut command = Command::new(program.path()?);
         match self {
@@ -147,10 +174,10 @@ impl Contender {
             Self::IoUring => command.arg("serve-io-uring"),
             Self::Tokio => command.arg("serve-tokio"),
             Self::TokioMulti => command.args(["serve-tokio", "--multi-thread"]),
-            Self::EpollC | Self::Go | Self::Other(_) => &mut command,
+            Self::EpollC | Self::Go => &mut command,
             Self::Runtime => command.args(["--workers", "1"]),
-            _ if self.has_an_instance_each() => self.host(&mut command).args(["--listen", ANY_PORT]),
-            _ => self.host(&mut command),
+            _ if self.has_an_instance_each() => self.host(&mut command, 1).args(["--listen", ANY_PORT]),
+            _ => self.host(&mut command, 1),
         };
         if self.is_conet() {
             command.args(host_options);
@@ -166,8 +193,8 @@ impl Contender {
 
     /// Arguments of `conet-host` with which every conet runs. A driver is named if that is possible, whatever
     /// the default.
-    fn host(self, command: &mut Command) -> &mut Command {
-        command.args(["run", "--workers", "1"]);
+    fn host(self, command: &mut Command, workers: usize) -> &mut Command {
+        command.args(["run", "--workers", &workers.to_string()]);
         match self.is_on_io_uring() {
             true => command.args(["--driver", "io-uring"]),
             false if has_drivers() => command.args(["--driver", "epoll"]),
@@ -184,7 +211,7 @@ impl Contender {
             Self::Runtime => &[Artifact::Runtime],
             Self::ConetGo | Self::ConetGoIoUring => &[Artifact::Host, Artifact::Echo],
             Self::ConetInstance | Self::ConetInstanceIoUring => &[Artifact::Host, Artifact::EchoHandler],
-            Self::Other(_) => &[],
+            Self::Lunatic | Self::Wasmtime | Self::Coost | Self::Other(_) => &[],
         }
     }
 }

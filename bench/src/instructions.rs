@@ -82,7 +82,7 @@ impl Counting {
     /// Instructions from the server's start to its end, with so many requests between.
     fn count(&self, server: Contender, requests: u64) -> Result<u64> {
         let command = under_valgrind(&server.command(&host_options(server)?)?);
-        let process = Server::start(command, self.server_core, server.address())?;
+        let process = Server::start(command, &[self.server_core], server.address())?;
         if requests > 0 {
             let plan = Plan {
                 size: self.size,

@@ -55,6 +55,8 @@ pub struct Options {
     pub workers: usize,
     /// Where compiled code is kept; none keeps none.
     pub cache: Option<PathBuf>,
+    /// Guests are preempted. Only a measurement does without: then one that spins has its worker for ever.
+    pub preemption: bool,
 }
 
 /// Runs it to its end.
@@ -73,8 +75,8 @@ struct Host {
     /// What signals have asked for.
     wishes: Wishes,
     events: Sender<Occurrence>,
-    /// Ticks as long as the workers run.
-    _ticker: Ticker,
+    /// Ticks as long as the workers run, if guests are preempted.
+    _ticker: Option<Ticker>,
 }
 
 impl Host {
@@ -85,7 +87,7 @@ impl Host {
         events: Sender<Occurrence>,
         starting: &AtomicBool,
     ) -> Result<Self, StartError> {
-        let Options { component: path, tenant: config, listen, workers, cache } = options;
+        let Options { component: path, tenant: config, listen, workers, cache, preemption } = options;
         let bytes = read(&path)?;
         let scan = scan(&bytes, FLATTENED_INSTANCES_MAX)
             .map_err(|error| StartError::Scan { path: path.clone(), error })?;
@@ -103,6 +105,12 @@ impl Host {
             config.limits.fresh_memory_bytes_max.max(config.limits.shared_memory_bytes_max)
         };
         let engine = EngineOptions::new(&config.limits, scan.fibers, room.instances as u32, memory);
+        let engine = EngineOptions { preemption, ..engine };
+        if !preemption {
+            warn!(
+                "guests are not preempted: one that spins holds its worker for ever, and no CPU budget ends it"
+            );
+        }
         let cache = cache.and_then(|path| {
             let opened = Cache::open(&path);
             opened.inspect_err(|error| warn!("running without the compile cache: {error}")).ok()
@@ -118,8 +126,8 @@ impl Host {
             true => Some(bind(listen.unwrap_or(LISTEN_DEFAULT))?),
             false => None,
         };
-        let ticker = Ticker::start(loaded.engine.clone())?;
-        let workers = start_workers(workers, &ticker)?;
+        let ticker = preemption.then(|| Ticker::start(loaded.engine.clone())).transpose()?;
+        let workers = start_workers(workers, ticker.as_ref())?;
         let handles: Vec<Handle> = workers.iter().map(Worker::handle).collect();
         let context = Arc::new(context(config, role, &room, messages)?);
         let tenant = Tenant::new(Sandbox { context, loaded }, handles, forward(events.clone())?);
@@ -256,10 +264,10 @@ fn counted(coroutines: u64) -> String {
     format!("{coroutines} coroutine{}", if coroutines == 1 { "" } else { "s" })
 }
 
-fn start_workers(count: usize, ticker: &Ticker) -> std::io::Result<Vec<Worker>> {
+fn start_workers(count: usize, ticker: Option<&Ticker>) -> std::io::Result<Vec<Worker>> {
     let config = |index| WorkerConfig {
         name: format!("worker-{index}"),
-        hooks: Some(Box::new(ticker.hooks())),
+        hooks: ticker.map(|ticker| Box::new(ticker.hooks()) as _),
         ..WorkerConfig::default()
     };
     (0..count).map(|index| Worker::start(config(index))).collect()
@@ -281,6 +289,9 @@ fn log_counters(context: &Context) {
         pools.opened,
         pools.reused,
     );
+    for times in context.metrics.call_times() {
+        debug!("time in the host, waiting not counted, {times}");
+    }
 }
 
 /// Where a handler listens if nothing is said.

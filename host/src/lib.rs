@@ -9,7 +9,7 @@
 //! | tenancy | [`tenancy`] |
 //! | sandbox | [`sandbox`] |
 //! | imports | [`bindings`], [`imports`], [`pool`] |
-//! | facts | [`config`], [`messages`], [`metrics`], [`output`], [`quota`], [`shutdown`], [`kill`], [`ids`] |
+//! | facts | [`config`], [`messages`], [`metrics`], [`output`], [`quota`], [`sharded`], [`shutdown`], [`kill`], [`ids`] |
 //! | runtime | the crate `conet-rt` |
 
 #![deny(unsafe_code)]
@@ -35,4 +35,5 @@ pub mod messages;
 pub mod metrics;
 pub mod output;
 pub mod quota;
+pub mod sharded;
 pub mod shutdown;

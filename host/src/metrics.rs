@@ -1,17 +1,79 @@
-//! Counters of one tenant. They go down as handles and come up as snapshots.
+//! Counters of one tenant, and how long its calls take. They go down as handles and come up as snapshots.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    ops::Deref,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::sharded::Sharded;
+
+mod calls;
+
+pub use calls::{CallTimes, Import, Timing};
+
+use calls::Histogram;
+
+/// What a tenant's coroutines have done since it started. As [`Counters`] it is the calling thread's share: each thread
+/// counts for itself, since some counters change with every message.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    counters: Sharded<Counters>,
+    /// By [`Import`]; made when a thread measures its first call.
+    calls: Sharded<OnceLock<Box<[Histogram]>>>,
+}
+
+impl Metrics {
+    /// The counters by name, summed over all threads, in the order of this file.
+    pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+        Counters::sum(self.counters.iter())
+    }
+
+    /// Begins to measure a call, if it is one of those that are measured.
+    pub fn timing(self: &Arc<Self>, import: Import) -> Timing {
+        Timing::start(import, self)
+    }
+
+    /// What those took that were measured, by kind.
+    pub fn call_times(&self) -> Vec<CallTimes> {
+        let of = |import: &Import| {
+            let all = self.calls.iter().filter_map(OnceLock::get).map(|calls| &calls[*import as usize]);
+            CallTimes::of(*import, &all.collect::<Vec<_>>())
+        };
+        Import::ALL.iter().filter_map(of).collect()
+    }
+
+    fn add_call(&self, import: Import, time: Duration) {
+        let new = || Import::ALL.iter().map(|_| Histogram::default()).collect();
+        self.calls.mine().get_or_init(new)[import as usize].add(time);
+    }
+}
+
+impl Deref for Metrics {
+    type Target = Counters;
+
+    fn deref(&self) -> &Counters {
+        self.counters.mine()
+    }
+}
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What a tenant's coroutines have done since it started.
+        /// What was counted on one thread.
         #[derive(Debug, Default)]
-        pub struct Metrics { $($(#[$doc])* pub $name: Counter,)* }
+        pub struct Counters { $($(#[$doc])* pub $name: Counter,)* }
 
-        impl Metrics {
-            /// The counters by name, in the order of this file.
-            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name.value()),)*]
+        impl Counters {
+            fn sum<'a>(all: impl Iterator<Item = &'a Self>) -> Vec<(&'static str, u64)> {
+                let mut sums = vec![$((stringify!($name), 0),)*];
+                for counters in all {
+                    let values = [$(counters.$name.value(),)*];
+                    sums.iter_mut().zip(values).for_each(|((_, sum), value)| *sum += value);
+                }
+                sums
             }
         }
     };

@@ -72,7 +72,11 @@ impl Quota {
         let fits = |used: u64| used.checked_add(units).filter(|after| *after <= self.max);
         let taken = self.used.try_update(Ordering::SeqCst, Ordering::SeqCst, fits);
         if let Ok(before) = taken {
-            self.peak.fetch_max(before + units, Ordering::Relaxed);
+            let after = before + units;
+            // Mostly it is no new one, and reading leaves the line where it is.
+            if after > self.peak.load(Ordering::Relaxed) {
+                self.peak.fetch_max(after, Ordering::Relaxed);
+            }
         }
         taken.is_ok()
     }

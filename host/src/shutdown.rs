@@ -5,17 +5,25 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
 };
+
+use crate::sharded::{self, Sharded};
 
 /// Begins once, is seen by all. Threads and tasks share it in an `Arc`.
 #[derive(Debug, Default)]
 pub struct Shutdown {
     begun: AtomicBool,
-    next_key: AtomicU64,
-    waiting: Mutex<HashMap<u64, Waker>>,
+    /// Each thread its own: every accept that has to wait comes here.
+    waiting: Sharded<Mutex<Waiting>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    next_key: u64,
+    wakers: HashMap<u64, Waker>,
 }
 
 impl Shutdown {
@@ -27,14 +35,16 @@ impl Shutdown {
     /// Begins it and wakes everyone who waits.
     pub fn begin(&self) {
         self.begun.store(true, Ordering::SeqCst);
-        // Drop the lock before waking: a woken task may want it at once.
-        let waiting = std::mem::take(&mut *self.waiting());
-        waiting.into_values().for_each(Waker::wake);
+        for waiting in self.waiting.iter() {
+            // Drop the lock before waking: a woken task may want it at once.
+            let wakers = std::mem::take(&mut lock(waiting).wakers);
+            wakers.into_values().for_each(Waker::wake);
+        }
     }
 
     /// Waits until it begins.
     pub fn wait(self: &Arc<Self>) -> Wait {
-        Wait { shutdown: self.clone(), key: self.next_key.fetch_add(1, Ordering::Relaxed), waker: None }
+        Wait { shutdown: self.clone(), entered: None }
     }
 
     /// `future`'s output, or none if the shutdown begins first.
@@ -49,19 +59,41 @@ impl Shutdown {
         })
         .await
     }
+}
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waker>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ready when the shutdown has begun.
 #[derive(Debug)]
 pub struct Wait {
     shutdown: Arc<Shutdown>,
+    /// Once it had to wait.
+    entered: Option<Entry>,
+}
+
+/// Where a waker stands, and a copy of it.
+#[derive(Debug)]
+struct Entry {
+    place: usize,
     key: u64,
-    /// What stands in the map for `key`.
-    waker: Option<Waker>,
+    waker: Waker,
+}
+
+impl Wait {
+    /// Puts the waker where `begin` finds it, in place of the one before.
+    fn enter(&mut self, waker: &Waker) {
+        let known = self.entered.as_ref().map(|entry| (entry.place, entry.key));
+        let place = known.map_or_else(sharded::place, |(place, _)| place);
+        let mut waiting = lock(self.shutdown.waiting.at(place));
+        let key = known.map_or(waiting.next_key, |(_, key)| key);
+        waiting.next_key = waiting.next_key.max(key + 1);
+        let replaced = waiting.wakers.insert(key, waker.clone());
+        drop(waiting);
+        drop(replaced);
+        self.entered = Some(Entry { place, key, waker: waker.clone() });
+    }
 }
 
 impl Future for Wait {
@@ -72,11 +104,10 @@ impl Future for Wait {
             return Poll::Ready(());
         }
         // Polled at every turn of a busy instance: the map is for the first time, and for a new waker.
-        if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if self.entered.as_ref().is_some_and(|entry| entry.waker.will_wake(cx.waker())) {
             return Poll::Pending;
         }
-        self.waker = Some(cx.waker().clone());
-        self.shutdown.waiting().insert(self.key, cx.waker().clone());
+        self.enter(cx.waker());
         // It may have begun before the waker was in the map.
         if self.shutdown.begun() { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -84,14 +115,16 @@ impl Future for Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        self.shutdown.waiting().remove(&self.key);
+        let Some(Entry { place, key, .. }) = self.entered else { return };
+        let left = lock(self.shutdown.waiting.at(place)).wakers.remove(&key);
+        drop(left);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::pin::pin;
+    use std::{pin::pin, sync::atomic::AtomicUsize, task::Wake, thread};
 
     #[test]
     fn wakes_and_leaves_nobody_behind() {
@@ -102,10 +135,40 @@ mod tests {
         {
             let mut dropped = pin!(shutdown.wait());
             assert!(dropped.as_mut().poll(&mut cx).is_pending());
-            assert_eq!(shutdown.waiting().len(), 2);
+            assert_eq!(waiting(&shutdown), 2);
         }
-        assert_eq!(shutdown.waiting().len(), 1);
+        assert_eq!(waiting(&shutdown), 1);
         shutdown.begin();
         assert!(wait.as_mut().poll(&mut cx).is_ready());
+    }
+
+    /// Who waited on another thread is found, and leaves from there.
+    #[test]
+    fn it_reaches_all_threads() {
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let shutdown = Arc::new(Shutdown::default());
+        let woken = Arc::new(Count(AtomicUsize::new(0)));
+        let enter = || {
+            let mut wait = Box::pin(shutdown.wait());
+            let waker = Waker::from(woken.clone());
+            assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            wait
+        };
+        let on_a_thread = || thread::scope(|scope| scope.spawn(enter).join()).expect("it does not panic");
+        let waits = [on_a_thread(), on_a_thread()];
+        drop(on_a_thread());
+        assert_eq!(waiting(&shutdown), 2);
+        shutdown.begin();
+        assert_eq!(woken.0.load(Ordering::SeqCst), 2);
+        drop(waits);
+    }
+
+    fn waiting(shutdown: &Shutdown) -> usize {
+        shutdown.waiting.iter().map(|waiting| lock(waiting).wakers.len()).sum()
     }
 }

@@ -30,20 +30,29 @@ impl<'a> Section<'a> {
         fs::write(&file, drawing).with_context(|| format!("cannot write {}", file.display()))?;
         let folder = PathBuf::from(folder.file_name().unwrap_or_default());
         let link = format!("![{name}]({folder}/{name}.svg)", name = self.name, folder = folder.display());
-        let (before, after) = self.read()?;
-        let text = format!("{before}{}\n{link}\n\n{}\n{}{after}", self.begin(), text.trim_end(), self.end());
+        self.write_text(&format!("{link}\n\n{text}"))
+    }
+
+    /// Replaces what is between the marks by text.
+    pub(super) fn write_text(&self, text: &str) -> Result<()> {
+        let (before, _, after) = self.read()?;
+        let text = format!("{before}{}\n{}\n{}{after}", self.begin(), text.trim_end(), self.end());
         fs::write(self.path, text).with_context(|| format!("cannot write {}", self.path.display()))
     }
 
-    /// What stands before and after the marks.
-    fn read(&self) -> Result<(String, String)> {
+    /// What is between the marks.
+    pub(super) fn text(&self) -> Result<String> {
+        Ok(self.read()?.1)
+    }
+
+    /// What stands before the marks, between them and after them.
+    fn read(&self) -> Result<(String, String, String)> {
         let (begin, end, path) = (self.begin(), self.end(), self.path.display());
         let text = fs::read_to_string(self.path).with_context(|| format!("cannot read {path}"))?;
-        let around =
-            text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1)));
-        let (before, after) =
-            around.with_context(|| format!("{path} has no line {begin} with a line {end} below"))?;
-        Ok((before.into(), after.into()))
+        let parts = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?)));
+        let (before, (between, after)) =
+            parts.with_context(|| format!("{path} has no line {begin} with a line {end} below"))?;
+        Ok((before.into(), between.into(), after.into()))
     }
 
     fn begin(&self) -> String {

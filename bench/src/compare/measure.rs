@@ -5,7 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 
 use super::Comparison;
-use crate::contender::Contender;
+use crate::contender::{Compute, Contender};
 
 /// A kind of measurement, with a table and a plot of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -24,6 +24,12 @@ pub enum Measure {
     Idle,
     /// From the start of the process until it listens.
     Start,
+    /// From `spawn` until the fresh instance's first instruction.
+    FirstInstruction,
+    /// Two workers beside one, with guests that compute.
+    Workers,
+    /// With preemption beside without.
+    Preemption,
 }
 
 /// One load, which every server gets in every round.
@@ -51,12 +57,27 @@ pub(super) enum Case {
     /// With nothing in conet's cache of compiled code.
     ColdStart,
     WarmStart,
+    FirstInstruction,
+    Workers(Compute),
+    Preemption {
+        connections: usize,
+    },
 }
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Echo, Self::Connect, Self::Bulk, Self::Pool, Self::Spawn, Self::Idle, Self::Start];
+    pub const ALL: [Self; 10] = [
+        Self::Echo,
+        Self::Connect,
+        Self::Bulk,
+        Self::Pool,
+        Self::Spawn,
+        Self::Idle,
+        Self::Start,
+        Self::FirstInstruction,
+        Self::Workers,
+        Self::Preemption,
+    ];
 
     /// Its name on the command line, in marks and in files.
     pub(super) fn name(self) -> String {
@@ -71,12 +92,20 @@ impl Measure {
             Self::Spawn => "coroutines/s",
             Self::Idle => "KiB per connection",
             Self::Start => "ms",
+            Self::FirstInstruction => "µs",
+            Self::Workers => "times the rate of one worker",
+            Self::Preemption => "of the rate without preemption",
         }
     }
 
     /// Whether it is what the load generator finds: a rate with latencies and CPU time.
     pub(super) fn is_load(self) -> bool {
         matches!(self, Self::Echo | Self::Connect)
+    }
+
+    /// Whether it is of pairs of bursts: a ratio of rates, beside that of CPU times.
+    pub(super) fn is_paired(self) -> bool {
+        matches!(self, Self::Workers | Self::Preemption)
     }
 
     /// What one should know to read the figures.
@@ -102,6 +131,19 @@ impl Measure {
             Self::Start => {
                 "From the start of the process until it listens; cold, conet compiles its guest first, warm it has it in its \
                  cache."
+            }
+            Self::FirstInstruction => {
+                "One instance after the other is spawned, and looks at the clock as the first thing it does; the median \
+                 of a round."
+            }
+            Self::Workers => {
+                "Messages that each take a guest some 200 µs of computing, over 32 connections, to two workers and to one, \
+                 in short bursts in turn, both on both cores; the generator, which sleeps while it waits, has a few per cent \
+                 of one. By CPU: what a request costs one worker, by what it costs two."
+            }
+            Self::Preemption => {
+                "Echo of 64 bytes with guests that are preempted and without (`--no-preemption for-measuring`), in short \
+                 bursts in turn. By CPU: what a request costs without, by what it costs with."
             }
         }
     }
@@ -131,6 +173,9 @@ impl Measure {
             Self::Spawn => vec![Case::Spawn],
             Self::Idle => vec![Case::Idle { connections: *idle_connections }],
             Self::Start => vec![Case::ColdStart, Case::WarmStart],
+            Self::FirstInstruction => vec![Case::FirstInstruction],
+            Self::Workers => Compute::ALL.map(Case::Workers).into(),
+            Self::Preemption => vec![Case::Preemption { connections: 64 }],
         }
     }
 }
@@ -141,9 +186,10 @@ impl Case {
             Self::Echo { connections, .. }
             | Self::Connect { connections }
             | Self::Bulk { connections }
-            | Self::Idle { connections } => connections,
+            | Self::Idle { connections }
+            | Self::Preemption { connections } => connections,
             Self::Pool { coroutines } => coroutines,
-            Self::Spawn | Self::ColdStart | Self::WarmStart => 0,
+            Self::Spawn | Self::ColdStart | Self::WarmStart | Self::FirstInstruction | Self::Workers(_) => 0,
         }
     }
 
@@ -154,7 +200,11 @@ impl Case {
             Self::Bulk { .. } => server.can_discard(),
             // The drivers have no part in it.
             Self::Spawn => server.can_spawn() && !server.is_on_io_uring(),
-            Self::ColdStart => server.is_conet(),
+            Self::ColdStart | Self::Preemption { .. } => server.is_conet(),
+            Self::FirstInstruction => server == Contender::ConetInstance,
+            Self::Workers(compute) => {
+                server.is_conet() && server.has_an_instance_each() == (compute == Compute::Isolated)
+            }
             _ => true,
         }
     }
@@ -187,6 +237,11 @@ impl fmt::Display for Case {
             Self::Idle { connections } => write!(f, "{connections} open"),
             Self::ColdStart => f.write_str("cold"),
             Self::WarmStart => f.write_str("warm"),
+            Self::FirstInstruction => f.write_str("spawned"),
+            Self::Workers(Compute::Isolated) => f.write_str("handler, isolated"),
+            Self::Workers(Compute::Shared) => f.write_str("handler, shared"),
+            Self::Workers(Compute::Program) => f.write_str("program, per worker"),
+            Self::Preemption { connections } => write!(f, "64 B × {connections}"),
         }
     }
 }

@@ -16,16 +16,20 @@ use crate::idle;
 use crate::load::{self, Pace, Peer, Plan};
 
 impl Comparison {
-    /// Runs `case` once on a fresh `server`.
-    pub(super) fn run(&self, server: Contender, case: Case) -> Result<Figures> {
-        match case {
+    /// Runs `case` once on a fresh `server`; in pairs of bursts, as many times as there are pairs.
+    pub(super) fn run(&self, server: Contender, case: Case) -> Result<Vec<Figures>> {
+        let figures = match case {
             Case::Echo { .. } | Case::Connect { .. } => self.load(server, case),
             Case::Bulk { connections } => self.bulk(server, connections),
             Case::Pool { coroutines } => self.pool(server, coroutines),
             Case::Spawn => self.spawn(server),
             Case::Idle { connections } => self.idle(server, connections),
             Case::ColdStart | Case::WarmStart => self.start(server, case),
-        }
+            Case::FirstInstruction => self.first_instruction(server),
+            Case::Workers(compute) => return self.workers(server, compute),
+            Case::Preemption { connections } => return self.preemption(server, connections),
+        };
+        Ok(vec![figures?])
     }
 
     /// The generator without a server.
@@ -34,7 +38,7 @@ impl Comparison {
     }
 
     fn load(&self, contender: Contender, case: Case) -> Result<Figures> {
-        let server = Server::start(contender.command(&[])?, self.server_core, contender.address())?;
+        let server = Server::start(contender.command(&[])?, &[self.server_core], contender.address())?;
         let peer = Peer::Server(server.address());
         let plan = Plan { peer, server_pid: Some(server.pid()), ..self.plan(case) };
         let report = load::run(&plan).with_context(|| server.last_words())?;
@@ -46,15 +50,20 @@ impl Comparison {
     }
 
     fn plan(&self, case: Case) -> Plan {
-        let (size, pace) = match case {
-            Case::Echo { size, depth, .. } => (size, Pace::Closed { depth }),
-            _ => (CONNECT_BYTES, Pace::Connect),
-        };
+        let plan = self.echo_plan(case.connections());
+        match case {
+            Case::Echo { size, depth, .. } => Plan { size, pace: Pace::Closed { depth }, ..plan },
+            _ => Plan { pace: Pace::Connect, ..plan },
+        }
+    }
+
+    /// Ping-pong of small messages.
+    pub(super) fn echo_plan(&self, connections: usize) -> Plan {
         Plan {
             peer: Peer::Null,
-            connections: case.connections(),
-            size,
-            pace,
+            connections,
+            size: SMALL_BYTES,
+            pace: Pace::Closed { depth: 1 },
             warm_up: self.warm_up,
             duration: self.duration,
             requests: None,
@@ -67,7 +76,7 @@ impl Comparison {
     }
 
     fn bulk(&self, contender: Contender, connections: usize) -> Result<Figures> {
-        let server = Server::start(contender.discarder()?, self.server_core, None)?;
+        let server = Server::start(contender.discarder()?, &[self.server_core], None)?;
         let rate = load::bulk(server.address(), connections, self.warm_up, self.duration);
         let value = rate.with_context(|| server.last_words())?;
         server.stop()?;
@@ -76,7 +85,7 @@ impl Comparison {
 
     /// conet's client has the server's core, and the raw epoll loop the load's.
     fn pool(&self, client: Contender, coroutines: usize) -> Result<Figures> {
-        let server = Server::start(Contender::Epoll.command(&[])?, self.load_core, None)?;
+        let server = Server::start(Contender::Epoll.command(&[])?, &[self.load_core], None)?;
         // Some 50,000 a second.
         let requests = (self.duration.as_secs_f64() * 50_000.0).max(1000.0) as u64;
         let command = client.pool_client(server.address(), coroutines, requests)?;
@@ -103,8 +112,19 @@ impl Comparison {
         Ok(Figures { value: field(&said, "spawned")? / field(&said, "seconds")?, ..Figures::default() })
     }
 
+    /// The median of many, as one that the system interrupts takes many times as long.
+    fn first_instruction(&self, contender: Contender) -> Result<Figures> {
+        // Each takes half a millisecond, most of it a pause.
+        let count = (self.duration.as_secs_f64() * 1000.0).max(100.0) as u64;
+        let said = said(&contender::output(contender.first_instructions(count)?, self.server_core)?)?;
+        let mut times = said.lines().map(|line| field(line, "first_ns")).collect::<Result<Vec<_>>>()?;
+        ensure!(!times.is_empty(), "no instance has told when it began");
+        times.sort_by(f64::total_cmp);
+        Ok(Figures { value: times[times.len() / 2] / 1000.0, ..Figures::default() })
+    }
+
     fn idle(&self, contender: Contender, connections: usize) -> Result<Figures> {
-        let server = Server::start(contender.command(&[])?, self.server_core, contender.address())?;
+        let server = Server::start(contender.command(&[])?, &[self.server_core], contender.address())?;
         let report = idle::run(server.address(), server.pid(), connections);
         let report = report.with_context(|| server.last_words())?;
         server.stop()?;
@@ -119,7 +139,7 @@ impl Comparison {
         };
         let command = contender.command(&options)?;
         let began = Instant::now();
-        let server = Server::start(command, self.server_core, contender.address())?;
+        let server = Server::start(command, &[self.server_core], contender.address())?;
         let value = began.elapsed().as_secs_f64() * 1000.0;
         server.stop()?;
         Ok(Figures { value, ..Figures::default() })
@@ -151,5 +171,5 @@ fn field(said: &str, name: &str) -> Result<f64> {
     number.with_context(|| format!("there is no {name}=NUMBER in what it said: {}", said.trim()))
 }
 
-/// Bytes of the one message that a new connection has.
-const CONNECT_BYTES: usize = 64;
+/// Bytes of the messages of all loads but echo of other sizes.
+const SMALL_BYTES: usize = 64;

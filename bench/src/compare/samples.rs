@@ -22,6 +22,8 @@ pub(super) struct Figures {
     pub(super) latency: Option<Latency>,
     /// CPU time of the server, microseconds per request.
     pub(super) server_us: Option<f64>,
+    /// Where the value is a ratio of rates: that of CPU times, the other's for a request by the server's own.
+    pub(super) by_cpu: Option<f64>,
     /// Shares of the time, 0 to 1.
     pub(super) generator_busy: Option<f64>,
     pub(super) disturbed: Option<f64>,
@@ -104,6 +106,13 @@ impl Samples {
         self.beside(row, reference, case, |figures, beside| Some(beside.server_us? / figures.server_us?))
     }
 
+    /// Its p99.9 by the reference's: a latency, so more is worse.
+    pub(super) fn tail_ratio(&self, row: Row, reference: Row, case: Case) -> Option<Spread> {
+        self.beside(row, reference, case, |figures, beside| {
+            Some(figures.latency?.p999_us / beside.latency?.p999_us)
+        })
+    }
+
     /// A comparison of `row` with `reference` in each round.
     fn beside(
         &self,
@@ -130,6 +139,7 @@ impl From<&Report> for Figures {
             value: report.requests_per_second,
             latency: Some(report.latency),
             server_us: report.server.map(|time| time.total_us()),
+            by_cpu: None,
             generator_busy: Some(report.generator_busy),
             disturbed: report.disturbed,
             errors: report.errors.unanswered + report.errors.connections.values().sum::<u64>(),
@@ -138,6 +148,12 @@ impl From<&Report> for Figures {
 }
 
 impl Spread {
+    /// Of what follows from each value, which must rise or fall with it.
+    pub(super) fn map(self, of: impl Fn(f64) -> f64) -> Self {
+        let [min, max] = [self.min, self.max].map(&of);
+        Self { median: of(self.median), min: min.min(max), max: min.max(max) }
+    }
+
     fn of(mut values: Vec<f64>) -> Option<Self> {
         values.retain(|value| value.is_finite());
         values.sort_by(f64::total_cmp);

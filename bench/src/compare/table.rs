@@ -37,7 +37,8 @@ impl Table<'_> {
             write!(f, ", {sleep}, {} s after {} s", duration.as_secs_f64(), warm_up.as_secs_f64())?;
         }
         writeln!(f, "; medians of {rounds} rounds in turn (least to greatest). {}.\n", machine())?;
-        for (server, reason) in self.left_out {
+        let missed = |server| self.cases.iter().any(|case| case.applies_to(server));
+        for (server, reason) in self.left_out.iter().filter(|(server, _)| missed(*server)) {
             writeln!(f, "Left out: {}: {reason}.\n", server.label())?;
         }
         for (row, case, reason) in self.samples.failures() {
@@ -53,14 +54,27 @@ impl Table<'_> {
         {
             return Ok(());
         }
-        write!(f, "conet as a part of each other server's {}:\n\n| load | conet |", self.measure.unit())?;
+        writeln!(f, "conet as a part of each other server's {}:\n", self.measure.unit())?;
+        self.write_beside(f, &conet, &others, Samples::ratio)?;
+        writeln!(f, "conet's p99.9 as a multiple of each other server's:\n")?;
+        self.write_beside(f, &conet, &others, Samples::tail_ratio)
+    }
+
+    fn write_beside(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        conet: &[Contender],
+        others: &[Contender],
+        compare: impl Fn(&Samples, Row, Row, Case) -> Option<Spread>,
+    ) -> fmt::Result {
+        write!(f, "| load | conet |")?;
         others.iter().try_for_each(|other| write!(f, " {} |", other.label()))?;
         writeln!(f, "\n|---|---|{}", "---:|".repeat(others.len()))?;
         for &case in self.cases {
-            for &server in &conet {
+            for &server in conet {
                 write!(f, "| {case} | {} |", server.label())?;
-                for &other in &others {
-                    let ratio = self.samples.ratio(Row::Server(server), Row::Server(other), case);
+                for &other in others {
+                    let ratio = compare(self.samples, Row::Server(server), Row::Server(other), case);
                     write!(f, " {} |", or_dash(ratio))?;
                 }
                 writeln!(f)?;
@@ -107,17 +121,22 @@ impl Table<'_> {
     }
 
     fn write_values(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| | server | {} |\n|---|---|---:|", self.measure.unit())?;
+        let (by_cpu, line) = if self.measure.is_paired() { (" by CPU |", "---:|") } else { ("", "") };
+        writeln!(f, "| | server | {} |{by_cpu}\n|---|---|---:|{line}", self.measure.unit())?;
         for &case in self.cases {
             for row in self.rows(case) {
                 let value = match self.samples.spread(row, case, |figures| Some(figures.value)) {
                     Some(Spread { median, min, max }) => {
-                        let digits = if max < 1000.0 { 1 } else { 0 };
+                        let digits = if max < 10.0 { 2 } else { usize::from(max < 1000.0) };
                         format!("{median:.digits$} ({min:.digits$} to {max:.digits$})")
                     }
                     None => "–".into(),
                 };
-                writeln!(f, "| {case} | {} | {value} |", row.label())?;
+                write!(f, "| {case} | {} | {value} |", row.label())?;
+                if self.measure.is_paired() {
+                    write!(f, " {} |", or_dash(self.samples.spread(row, case, |figures| figures.by_cpu)))?;
+                }
+                writeln!(f)?;
             }
         }
         Ok(())
@@ -187,6 +206,28 @@ mod tests {
     }
 
     #[test]
+    fn pairs_are_shown_by_rate_and_by_cpu() {
+        let case = Case::Preemption { connections: 64 };
+        let comparison = Comparison { servers: vec![Contender::ConetGo], ..Comparison::default() };
+        let mut samples = Samples::default();
+        for (value, by_cpu) in [(0.9, 0.98), (1.1, 1.0), (1.0, 0.99)] {
+            let figures = Figures { value, by_cpu: Some(by_cpu), ..Figures::default() };
+            samples.add(Row::Server(Contender::ConetGo), case, 1, figures);
+        }
+        let table = Table {
+            comparison: &comparison,
+            command_line: "",
+            left_out: &[],
+            measure: Measure::Preemption,
+            cases: &[case],
+            samples: &samples,
+        };
+        let text = table.to_string();
+        let line = "| 64 B × 64 | conet, one instance (`go`) | 1.00 (0.90 to 1.10) | 0.99 (0.98 to 1.00) |\n";
+        assert!(text.contains(line) && text.contains(" by CPU |\n|---|---|---:|---:|\n"), "{text}");
+    }
+
+    #[test]
     fn what_is_no_rate_is_shown_with_its_extremes() {
         let case = Case::Idle { connections: 10 };
         let comparison = Comparison { servers: vec![Contender::Tokio], ..Comparison::default() };
@@ -203,6 +244,6 @@ mod tests {
             samples: &samples,
         };
         let text = table.to_string();
-        assert!(text.contains("| 10 open | tokio, current thread | 5.0 (4.0 to 6.0) |\n"), "{text}");
+        assert!(text.contains("| 10 open | tokio, current thread | 5.00 (4.00 to 6.00) |\n"), "{text}");
     }
 }

@@ -48,6 +48,10 @@ pub(super) enum Artifact {
     Discard,
     /// The handler that does.
     DiscardHandler,
+    /// The program that computes for each message.
+    Compute,
+    /// The handler that does.
+    ComputeHandler,
 }
 
 impl Artifact {
@@ -69,6 +73,8 @@ impl Artifact {
             Self::Spawn => target.join("wasm32-wasip2/release/bench-spawn.wasm"),
             Self::Discard => target.join("wasm32-wasip2/release/bench-discard.wasm"),
             Self::DiscardHandler => target.join("wasm32-wasip2/release/bench-discard-handler.wasm"),
+            Self::Compute => target.join("wasm32-wasip2/release/bench-compute.wasm"),
+            Self::ComputeHandler => target.join("wasm32-wasip2/release/bench-compute-handler.wasm"),
         })
     }
 
@@ -101,7 +107,7 @@ impl Artifact {
             Self::Echo => "cargo build --release --target wasm32-wasip2 -p echo".into(),
             Self::EchoHandler => "cargo build --release --target wasm32-wasip2 -p echo-handler".into(),
             Self::Client => "cargo build --release --target wasm32-wasip2 -p client".into(),
-            Self::Spawn | Self::Discard | Self::DiscardHandler => {
+            Self::Spawn | Self::Discard | Self::DiscardHandler | Self::Compute | Self::ComputeHandler => {
                 "cargo build --release --target wasm32-wasip2 -p conet-bench-guests".into()
             }
         }

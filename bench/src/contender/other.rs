@@ -26,12 +26,16 @@ impl Other {
 
     /// Whether its program is there to be started.
     pub(super) fn is_found(&self) -> bool {
-        let program = &self.command[0];
-        let folders = std::env::var_os("PATH").unwrap_or_default();
-        // A name with a slash replaces the folder it is joined to, or stands for itself.
-        program.contains('/') && std::fs::exists(program).unwrap_or(false)
-            || std::env::split_paths(&folders).any(|folder| folder.join(program).is_file())
+        is_found(&self.command[0])
     }
+}
+
+/// Whether a program is there, at its path or in a folder of the PATH.
+pub(super) fn is_found(program: &str) -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    // A name with a slash replaces the folder it is joined to, or stands for itself.
+    program.contains('/') && std::fs::exists(program).unwrap_or(false)
+        || std::env::split_paths(&folders).any(|folder| folder.join(program).is_file())
 }
 
 impl FromStr for Other {

@@ -24,10 +24,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it on `core` and waits until it listens: at `known`, or where it says.
-    pub(crate) fn start(mut command: Command, core: usize, known: Option<SocketAddr>) -> Result<Self> {
+    /// Starts it on `cores` and waits until it listens: at `known`, or where it says.
+    pub(crate) fn start(mut command: Command, cores: &[usize], known: Option<SocketAddr>) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = spawn(&mut command, core)?;
+        let mut child = spawn(&mut command, cores)?;
         let stderr = child.stderr.take().context("the server has no standard error")?;
         let (log, (listening, address)) = (Log::default(), mpsc::channel());
         let reader = {
@@ -127,13 +127,13 @@ impl Drop for Server {
 /// Runs `command` on `core` to its end.
 pub(crate) fn output(mut command: Command, core: usize) -> Result<Output> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Ok(spawn(&mut command, core)?.wait_with_output()?)
+    Ok(spawn(&mut command, &[core])?.wait_with_output()?)
 }
 
 /// A child inherits the cores of the thread that starts it, so it never runs elsewhere.
-fn spawn(command: &mut Command, core: usize) -> Result<Child> {
+fn spawn(command: &mut Command, cores: &[usize]) -> Result<Child> {
     let spawn = || {
-        affinity::pin(&[core])?;
+        affinity::pin(cores)?;
         command.spawn().with_context(|| format!("cannot start {command:?}"))
     };
     let spawned = thread::scope(|scope| scope.spawn(spawn).join());
@@ -210,7 +210,7 @@ mod tests {
     fn a_server_that_ends_early_is_reported_with_its_last_words() {
         let mut command = Command::new("sh");
         command.args(["-c", "echo cannot find the thing >&2; exit 3"]);
-        let error = Server::start(command, 0, None).err().expect("it never listens").to_string();
+        let error = Server::start(command, &[0], None).err().expect("it never listens").to_string();
         assert!(error.contains("exit status: 3") && error.contains("cannot find the thing"), "{error}");
     }
 }

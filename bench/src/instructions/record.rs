@@ -1,6 +1,7 @@
 //! Counts that are kept, so that the next ones can be held against them.
 
 use std::collections::BTreeMap;
+use std::env::consts::ARCH;
 use std::fs;
 use std::path::Path;
 
@@ -13,6 +14,8 @@ use crate::contender::Contender;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
+    /// Of the processor: each has its own instructions.
+    pub architecture: String,
     /// Connections of the load.
     pub connections: usize,
     /// Bytes in a message.
@@ -23,7 +26,7 @@ pub struct Record {
 
 impl Record {
     pub(super) fn new(connections: usize, size: usize) -> Self {
-        Self { connections, size, instructions: BTreeMap::new() }
+        Self { architecture: ARCH.into(), connections, size, instructions: BTreeMap::new() }
     }
 
     pub(super) fn add(&mut self, server: Contender, instructions: f64) {
@@ -46,6 +49,12 @@ impl Record {
     /// Compares with what was recorded, a line for each server. An error names those that take over a tenth
     /// more.
     pub fn check(&self, recorded: &Self) -> Result<String> {
+        ensure!(
+            self.architecture == recorded.architecture,
+            "recorded were instructions of {}, and this is {}: record them here, into another file",
+            recorded.architecture,
+            self.architecture
+        );
         ensure!(
             (self.connections, self.size) == (recorded.connections, recorded.size),
             "recorded were {} bytes over {} connections, which is not what was counted",
@@ -80,7 +89,7 @@ mod tests {
 
     fn record(go: f64, instance: f64) -> Record {
         let instructions = [("conet-go".to_owned(), go), ("conet-instance".to_owned(), instance)];
-        Record { connections: 64, size: 64, instructions: instructions.into() }
+        Record { architecture: ARCH.into(), connections: 64, size: 64, instructions: instructions.into() }
     }
 
     #[test]
@@ -100,5 +109,8 @@ mod tests {
         assert!(error.contains("conet-go is not recorded"), "{error}");
         let other = Record { size: 512, ..record(1000.0, 2000.0) };
         assert!(record(1.0, 1.0).check(&other).is_err());
+        let other = Record { architecture: "pdp11".into(), ..record(1000.0, 2000.0) };
+        let error = record(1.0, 1.0).check(&other).expect_err("another processor's").to_string();
+        assert!(error.contains("instructions of pdp11"), "{error}");
     }
 }

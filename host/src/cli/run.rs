@@ -83,6 +83,10 @@ pub struct Run {
     /// Where compiled code is kept, or `off` [default: conet in the user's cache folder].
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Leave out what preempts guests, to measure what it costs. Nothing bounds a guest that spins then, so it is hidden,
+    /// wants its purpose spelt out, and is for loopback alone.
+    #[arg(long, hide = true, value_name = "PURPOSE", value_parser = ["for-measuring"], conflicts_with = "allow_listen")]
+    no_preemption: Option<String>,
 
     #[command(flatten)]
     log: Log,
@@ -110,6 +114,10 @@ impl Run {
     }
 
     fn try_run(self, messages: &Messages) -> Result<Exit, Failure> {
+        if self.no_preemption.is_some() && self.listen.is_some_and(|address| !address.ip().is_loopback()) {
+            let why = "--no-preemption is for measuring, on loopback: leave it out, or --listen on 127.0.0.1";
+            return Err(StartError::Options(why.to_owned()).into());
+        }
         let component = match self.component.is_dir() {
             true => package::build(&self.component).map_err(Failure::refused)?,
             false => self.component.clone(),
@@ -137,7 +145,9 @@ impl Run {
             Some(path) => Some(path),
             None => Cache::default_path(),
         };
-        Options { component, tenant, listen: self.listen, workers: workers.unwrap_or_else(cores), cache }
+        let preemption = self.no_preemption.is_none();
+        let workers = workers.unwrap_or_else(cores);
+        Options { component, tenant, listen: self.listen, workers, cache, preemption }
     }
 
     fn limits(&self) -> Limits {

@@ -38,7 +38,7 @@ pub struct Context {
     /// Where the guest's standard error goes.
     pub stderr: Arc<Output>,
     /// Counters.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// Accepted connections.
     pub connections: Arc<Quota>,
     /// Opened connections.
@@ -118,7 +118,7 @@ impl Context {
             stdin: false,
             stdout: sink(),
             stderr: sink(),
-            metrics: Metrics::default(),
+            metrics: Arc::default(),
             connections: Quota::new(limits.connections_max as u64),
             outbound: Quota::new(limits.outbound_max as u64),
             listeners: Quota::new(limits.listeners_max as u64),

@@ -13,6 +13,7 @@ use crate::{
     },
     ids,
     kill::Kill,
+    metrics::Import,
     quota::Permit,
 };
 
@@ -24,6 +25,7 @@ impl Host for View {
         bytes: Vec<u8>,
     ) -> wasmtime::Result<Result<u64, ErrorCode>> {
         fault::point("coroutine.spawn");
+        let _timing = self.context.metrics.timing(Import::Spawn);
         let fit = connections.len() <= self.context.limits.fresh_handles_max;
         let mut parcels = Ok(Vec::new());
         for connection in connections {
@@ -76,6 +78,7 @@ impl<T: HasView> fibers::coroutine::HostWithStore<T> for HasSelf<View> {
     fn go(mut access: Access<'_, T, Self>, entry: u32) -> wasmtime::Result<Result<u64, ErrorCode>> {
         fault::point("coroutine.go");
         let view = access.get();
+        let _timing = view.context.metrics.timing(Import::Go);
         let Some(fibers) = &view.fibers else { return Ok(Err(ErrorCode::Unsupported)) };
         let Some(permit) = view.context.coroutines.try_acquire(1) else {
             view.context.metrics.coroutines_refused.increment();

@@ -4,7 +4,14 @@ use std::time::Duration;
 
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
-use super::{View, connection::Connection, egress, error::deadline, fault, view::noting_wait};
+use super::{
+    View,
+    connection::Connection,
+    egress,
+    error::deadline,
+    fault,
+    view::{noting_wait, timed},
+};
 use crate::{
     bindings::{
         fibers,
@@ -13,6 +20,7 @@ use crate::{
             types::{ErrorCode, Target},
         },
     },
+    metrics::Import,
     pool::{self, GetError, Pool, Pooled},
 };
 
@@ -31,14 +39,14 @@ impl View {
         fault::point("pool.get");
         let PoolHandle { pool, target } = self.table.get(pool)?;
         let (pool, target, context) = (pool.clone(), target.clone(), self.context.clone());
-        Ok(async move {
+        Ok(timed(self.context.metrics.timing(Import::PoolGet), async move {
             let deadline = deadline(timeout);
             let connect = async || egress::connect(&context, target, deadline, pool.connect_max()).await;
             pool.get(deadline, connect).await.map_err(|error| match error {
                 GetError::TimedOut => ErrorCode::TimedOut,
                 GetError::Connect(code) => code,
             })
-        })
+        }))
     }
 
     fn end_get(

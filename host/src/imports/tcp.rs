@@ -27,7 +27,7 @@ use super::{
     error::{code, deadline},
     fault,
     listeners::{Share, canonical},
-    view::{Call, Called, noting_wait},
+    view::{Call, Called, noting_wait, timed},
 };
 use crate::{
     bindings::{
@@ -37,6 +37,7 @@ use crate::{
             types::{ErrorCode, IpSocketAddress, Target},
         },
     },
+    metrics::Import,
     quota::Permit,
 };
 
@@ -63,7 +64,8 @@ impl View {
         fault::point("tcp.accept");
         let socket = self.table.get(listener)?.socket.clone();
         let context = self.context.clone();
-        Ok(async move { within(deadline(timeout), accept(&context, &socket)).await })
+        let timing = context.metrics.timing(Import::Accept);
+        Ok(timed(timing, async move { within(deadline(timeout), accept(&context, &socket)).await }))
     }
 
     fn end_accept(
@@ -86,9 +88,9 @@ impl View {
     ) -> impl Future<Output = Result<(TcpStream, Permit), ErrorCode>> + marker::Send + use<> {
         fault::point("tcp.connect");
         let context = self.context.clone();
-        async move {
+        timed(context.metrics.timing(Import::Connect), async move {
             egress::connect(&context, target.into(), deadline(timeout), context.limits.connect_max).await
-        }
+        })
     }
 
     fn end_connect(
@@ -114,7 +116,8 @@ impl View {
             return Ok(Err(ErrorCode::InvalidArgument));
         }
         let max = (max as usize).min(CHUNK_BYTES_MAX);
-        Ok(stream.map(|stream| Call::new(recv(stream, max), deadline(timeout))))
+        let timing = || self.context.metrics.timing(Import::Recv);
+        Ok(stream.map(|stream| Call::new(timing(), recv(stream, max), deadline(timeout))))
     }
 
     pub(super) fn end_recv(
@@ -140,7 +143,8 @@ impl View {
             data = data[..CHUNK_BYTES_MAX].to_vec();
         }
         let stream = self.table.get(connection)?.stream();
-        Ok(stream.map(|stream| Call::new(stream.send(data), deadline(timeout))))
+        let timing = || self.context.metrics.timing(Import::Send);
+        Ok(stream.map(|stream| Call::new(timing(), stream.send(data), deadline(timeout))))
     }
 
     fn end_send(&mut self, connection: &Resource<Connection>, sent: Called<usize>) -> Result<u32, ErrorCode> {
@@ -215,7 +219,10 @@ impl HostConnection for View {
         fault::point("tcp.try-send");
         let data = &data[..data.len().min(CHUNK_BYTES_MAX)];
         let sent = match self.table.get(&connection)?.stream() {
-            Ok(stream) => stream.try_send(data),
+            Ok(stream) => {
+                let _timing = self.context.metrics.timing(Import::TrySend);
+                stream.try_send(data)
+            }
             Err(code) => return Ok(Err(code)),
         };
         let bytes = match sent {

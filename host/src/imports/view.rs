@@ -22,7 +22,7 @@ use wasmtime::{
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::{Context, error::code, inbox::Inbox, wasi};
-use crate::bindings::net::types::ErrorCode;
+use crate::{bindings::net::types::ErrorCode, metrics::Timing};
 
 /// The part of a store's data that imports work on.
 pub struct View {
@@ -179,11 +179,13 @@ pub(crate) struct Call<F> {
     /// Made when the operation has to wait.
     timer: Option<Pin<Box<Sleep>>>,
     waited: bool,
+    /// Counts when this drops, which is at once when it is ready.
+    timing: Timing,
 }
 
 impl<F> Call<F> {
-    pub(crate) fn new(op: F, deadline: Option<Instant>) -> Self {
-        Self { op, deadline, timer: None, waited: false }
+    pub(crate) fn new(timing: Timing, op: F, deadline: Option<Instant>) -> Self {
+        Self { op, deadline, timer: None, waited: false, timing }
     }
 }
 
@@ -191,6 +193,7 @@ impl<R, F: Future<Output = io::Result<R>> + Unpin> Call<F> {
     /// As a future's `poll`.
     pub(crate) fn poll_now(&mut self, cx: &mut TaskContext<'_>) -> Poll<Called<R>> {
         let call = self;
+        call.timing.resume();
         if let Poll::Ready(result) = Pin::new(&mut call.op).poll(cx) {
             return Poll::Ready(Called { result: result.map_err(|e| code(&e)), waited: call.waited });
         }
@@ -201,6 +204,7 @@ impl<R, F: Future<Output = io::Result<R>> + Unpin> Call<F> {
             }
         }
         call.waited |= !budget::is_exhausted();
+        call.timing.pause();
         Poll::Pending
     }
 }
@@ -211,6 +215,20 @@ impl<R, F: Future<Output = io::Result<R>> + Unpin> Future for Call<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Called<R>> {
         self.poll_now(cx)
     }
+}
+
+/// `future`'s output, with `timing` standing while it waits.
+pub(crate) async fn timed<F: Future>(mut timing: Timing, future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        timing.resume();
+        let polled = future.as_mut().poll(cx);
+        if polled.is_pending() {
+            timing.pause();
+        }
+        polled
+    })
+    .await
 }
 
 /// `future`'s output, and whether it had to wait.

@@ -149,6 +149,8 @@ impl Future for Acquire {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit> {
         let waiting = &self.quota.waiting;
         let ticket = match self.ticket {
+            // The lock is for those who may have to wait. Nobody who waits is overtaken.
+            None if !waiting.is_wanted() && self.quota.take(1) => None,
             None => waiting.arrive(&self.quota, cx.waker()),
             Some(ticket) if waiting.look(ticket, cx.waker()) => None,
             waits => waits,

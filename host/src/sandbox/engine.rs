@@ -9,6 +9,8 @@ use crate::config::limits::Limits;
 pub struct EngineOptions {
     /// Coroutines may share instances: concurrency and stackful lifts are on.
     pub fibers: bool,
+    /// Guest code looks at the epoch, and so ends its slice and its CPU budget. Without it nothing does that for it.
+    pub preemption: bool,
     /// Instances at once.
     pub instances_max: u32,
     /// Coroutines at once, each with a stack.
@@ -34,6 +36,7 @@ impl EngineOptions {
     pub fn new(limits: &Limits, fibers: bool, instances_max: u32, memory_bytes_max: usize) -> Self {
         Self {
             fibers,
+            preemption: true,
             instances_max,
             coroutines_max: limits.coroutines_max as u32 + SPARE_STACKS,
             memory_bytes_max,
@@ -49,8 +52,8 @@ impl EngineOptions {
     /// The part that compiled code depends on, as text: part of its key in the cache.
     pub fn fingerprint(&self) -> String {
         format!(
-            "wasmtime 48, fibers {}, memory {}, guard {GUARD_BYTES}, stack {}",
-            self.fibers, self.memory_bytes_max, self.wasm_stack_bytes
+            "wasmtime 48, fibers {}, preemption {}, memory {}, guard {GUARD_BYTES}, stack {}",
+            self.fibers, self.preemption, self.memory_bytes_max, self.wasm_stack_bytes
         )
     }
 
@@ -64,7 +67,7 @@ impl EngineOptions {
         config.wasm_component_model_async_stackful(self.fibers);
         config.wasm_component_model_threading(self.fibers);
         config.wasm_memory64(false);
-        config.epoch_interruption(true);
+        config.epoch_interruption(self.preemption);
         config.max_wasm_stack(self.wasm_stack_bytes);
         config.async_stack_size(self.fiber_stack_bytes);
         config.memory_reservation(self.memory_bytes_max as u64);

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicIsize, Ordering},
     },
     thread::{self, Thread},
     time::Duration,
@@ -11,6 +11,8 @@ use std::{
 
 use conet_rt::Hooks;
 use wasmtime::Engine;
+
+use crate::sharded::Sharded;
 
 /// The tick thread; it ends when this drops.
 pub struct Ticker {
@@ -26,8 +28,8 @@ pub struct WorkerHooks {
 
 #[derive(Default)]
 struct Shared {
-    /// Workers that are not waiting in their reactor.
-    running: AtomicUsize,
+    /// Workers that are not waiting in their reactor: the sum over all threads, each of which counts for itself.
+    running: Sharded<AtomicIsize>,
     /// The ticker sleeps until it is unparked.
     parked: AtomicBool,
     stop: AtomicBool,
@@ -44,7 +46,7 @@ impl Ticker {
 
     /// Hooks for one worker, which counts as running from now on.
     pub fn hooks(&self) -> WorkerHooks {
-        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        self.shared.running.mine().fetch_add(1, Ordering::SeqCst);
         let thread = self.thread.as_ref().expect("runs until drop").thread().clone();
         let hooks = WorkerHooks { shared: self.shared.clone(), thread };
         hooks.wake();
@@ -67,7 +69,7 @@ impl Shared {
     fn tick(&self, engine: &Engine) {
         let mut idle_ticks = 0;
         while !self.stop.load(Ordering::SeqCst) {
-            if self.running.load(Ordering::SeqCst) > 0 {
+            if self.any_running() {
                 idle_ticks = 0;
                 engine.increment_epoch();
             } else {
@@ -82,10 +84,14 @@ impl Shared {
         }
     }
 
+    fn any_running(&self) -> bool {
+        self.running.iter().map(|count| count.load(Ordering::SeqCst)).sum::<isize>() > 0
+    }
+
     fn park(&self) {
         self.parked.store(true, Ordering::SeqCst);
         // A worker that started before it could see the flag did not unpark us: look once more.
-        if self.running.load(Ordering::SeqCst) == 0 && !self.stop.load(Ordering::SeqCst) {
+        if !self.any_running() && !self.stop.load(Ordering::SeqCst) {
             thread::park();
         }
         self.parked.store(false, Ordering::SeqCst);
@@ -102,11 +108,11 @@ impl WorkerHooks {
 
 impl Hooks for WorkerHooks {
     fn before_wait(&mut self) {
-        self.shared.running.fetch_sub(1, Ordering::SeqCst);
+        self.shared.running.mine().fetch_sub(1, Ordering::SeqCst);
     }
 
     fn after_wait(&mut self) {
-        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        self.shared.running.mine().fetch_add(1, Ordering::SeqCst);
         self.wake();
     }
 }
