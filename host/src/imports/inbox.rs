@@ -245,14 +245,17 @@ impl Host for View {
 impl<T: HasView> HostWithStore<T> for HasSelf<View> {
     async fn wait(accessor: &Accessor<T, Self>, requests: Vec<u64>) -> wasmtime::Result<(Vec<u64>, Vec<u8>)> {
         fault::point("inbox.wait");
-        accessor.with(|mut a| match mem::replace(&mut a.get().inbox().waiting, true) {
-            true => bail!("two coroutines wait in the inbox"),
-            false => Ok(()),
+        // At once: those that are added meanwhile come after.
+        accessor.with(|mut a| {
+            let view = a.get();
+            if mem::replace(&mut view.inbox().waiting, true) {
+                bail!("two coroutines wait in the inbox");
+            }
+            view.receive(Request::all(&requests)?)
         })?;
         // The first poll is on the guest's stack, of which this would need another page; it nearly always has to wait.
         let mut first = true;
         poll_fn(|_| if mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }).await;
-        accessor.with(|mut a| a.get().receive(Request::all(&requests)?))?;
         let (answers, bytes) = poll_fn(|cx| accessor.with(|mut a| a.get().poll_answers(cx))).await;
         accessor.with(|mut a| a.get().inbox().waiting = false);
         Ok((answers.iter().map(Answer::word).collect(), bytes))

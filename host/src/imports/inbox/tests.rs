@@ -109,20 +109,20 @@ fn a_request_is_refused_or_times_out_by_itself() {
     run(async || {
         let mut instance = Instance::new(2, Limits::default());
         let empty = Request { max: 0, ..instance.request(0) };
-        let short = Request { timeout: Some(1), ..instance.request(0) };
+        let patient = instance.request(0);
         let second = Request { ticket: 7, ..instance.request(0) };
-        let patient = instance.request(1);
+        let short = Request { timeout: Some(1), ..instance.request(1) };
         instance.view.receive(vec![empty]).expect("its own");
         assert_eq!(instance.answers().await, [(0, Err(ErrorCode::InvalidArgument))]);
-        instance.view.receive(vec![short, second, patient]).expect("its own");
+        instance.view.receive(vec![patient, second, short]).expect("its own");
         let mut answers = instance.answers().await;
         if answers.len() == 1 {
             answers.extend(instance.answers().await);
         }
         answers.sort_by_key(|(ticket, _)| *ticket);
-        assert_eq!(answers, [(0, Err(ErrorCode::TimedOut)), (7, Err(ErrorCode::Busy))]);
-        instance.peers[1].write_all(b"late").expect("it is open");
-        assert_eq!(instance.answers().await, [(1, Ok(b"late".to_vec()))]);
+        assert_eq!(answers, [(1, Err(ErrorCode::TimedOut)), (7, Err(ErrorCode::Busy))]);
+        instance.peers[0].write_all(b"late").expect("it is open");
+        assert_eq!(instance.answers().await, [(0, Ok(b"late".to_vec()))]);
     });
 }
 
