@@ -91,10 +91,12 @@ impl Epoll {
         debug_assert!(socket.key == key.socket);
         let polled = socket.attempt(key.direction, &mut self.inbox);
         if polled.is_pending() {
-            if socket.registered || socket.may_try(key.direction) {
-                return Poll::Pending;
-            }
-            return match self.enter(key.socket) {
+            let entered = match socket.registered {
+                true if socket.has_had_its_turn() => self.go_behind(key.socket),
+                false if !socket.may_try(key.direction) => self.enter(key.socket),
+                _ => Ok(()),
+            };
+            return match entered {
                 Ok(()) => Poll::Pending,
                 Err(error) => {
                     self.cancel(key);
@@ -220,6 +222,25 @@ impl Epoll {
             epoll::add(&self.epoll, &socket.fd, epoll::EventData::new_u64(key.to_bits()), socket.interest());
         socket.registered = added.is_ok();
         if added.is_err() && socket.kind == Kind::Listener {
+            waiting::leave(&socket.fd, self.remote.id, key);
+        }
+        Ok(added?)
+    }
+
+    /// Lets others be told of the next connections first: of all that sleep, the kernel tells the one that has been registered
+    /// longest, and would never come to the others while they arrive one by one.
+    fn go_behind(&mut self, key: SocketKey) -> io::Result<()> {
+        let socket = self.sockets[key.index as usize].as_mut().expect("the reactor knows its sockets");
+        socket.accepted = 0;
+        if waiting::is_alone() {
+            return Ok(());
+        }
+        epoll::delete(&self.epoll, &socket.fd).expect("a registered descriptor");
+        // What has come meanwhile is told at once.
+        let added =
+            epoll::add(&self.epoll, &socket.fd, epoll::EventData::new_u64(key.to_bits()), socket.interest());
+        socket.registered = added.is_ok();
+        if added.is_err() {
             waiting::leave(&socket.fd, self.remote.id, key);
         }
         Ok(added?)

@@ -41,6 +41,48 @@ fn workers_share_a_listener() {
     }
 }
 
+/// Of those asleep the kernel tells the one that waits longest: who has accepted is to wait behind the others, or it would get
+/// every connection of a server that has little to do.
+#[test]
+fn workers_asleep_take_turns() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let awake = Arc::new(AtomicUsize::new(0));
+    let (workers, served): (Vec<Worker>, Vec<_>) = (0..3)
+        .map(|_| {
+            let (own, served) = (listener.try_clone().unwrap(), Arc::new(AtomicUsize::new(0)));
+            awake.fetch_add(1, Ordering::SeqCst);
+            let hooks = Some(Box::new(Awake(awake.clone())) as _);
+            let worker = Worker::start(WorkerConfig { hooks, ..config(DriverKind::Epoll) }).unwrap();
+            let count = served.clone();
+            worker.handle().spawn(move || greet(own, count)).unwrap();
+            (worker, served)
+        })
+        .unzip();
+    for _ in 0..60 {
+        while awake.load(Ordering::SeqCst) > 0 {
+            std::thread::yield_now();
+        }
+        expect_greeting(&listener);
+    }
+    let served: Vec<_> = served.iter().map(|served| served.load(Ordering::Relaxed)).collect();
+    assert!(served.iter().all(|&served| served >= 10), "{served:?}");
+    workers.iter().for_each(Worker::stop);
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
+}
+
+/// Counts workers that are not asleep.
+struct Awake(Arc<AtomicUsize>);
+
+impl Hooks for Awake {
+    fn before_wait(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn after_wait(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 /// From now until what it gives is dropped.
 fn keep_busy(worker: &Worker) -> mpsc::Sender<()> {
     let (begun, beginning) = mpsc::channel();

@@ -173,6 +173,11 @@ impl Socket {
         matches!(op, Op::Accept) && self.accepted >= ACCEPTS_MAX
     }
 
+    /// Whether this is a listener that has accepted since it was told of connections, all that there were.
+    pub(super) fn has_had_its_turn(&self) -> bool {
+        self.kind == Kind::Listener && self.accepted > 0 && !self.readable
+    }
+
     /// Carries out the operation in flight, if it may succeed and does.
     pub(super) fn attempt(&mut self, direction: Direction, inbox: &mut Inbox) -> Poll<io::Result<Outcome>> {
         if !self.is_due(direction) {

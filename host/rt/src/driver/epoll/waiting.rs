@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::net::sockopt;
@@ -15,7 +16,9 @@ use crate::remote::{Message, Remote, WorkerId};
 /// The worker waits on this socket from now on.
 pub(super) fn enter(fd: &OwnedFd, worker: WorkerId, key: SocketKey) {
     let Some(cookie) = cookie(fd) else { return };
-    waiting().entry(cookie).or_default().push((worker, key));
+    let mut waiting = waiting();
+    waiting.entry(cookie).or_default().push((worker, key));
+    count(&waiting);
 }
 
 /// It does not any more.
@@ -27,6 +30,16 @@ pub(super) fn leave(fd: &OwnedFd, worker: WorkerId, key: SocketKey) {
     if entries.is_empty() {
         waiting.remove(&cookie);
     }
+    count(&waiting);
+}
+
+/// Whether nobody else waits on any socket.
+pub(super) fn is_alone() -> bool {
+    COUNT.load(Ordering::Relaxed) <= 1
+}
+
+fn count(waiting: &BTreeMap<u64, Vec<(WorkerId, SocketKey)>>) {
+    COUNT.store(waiting.values().map(Vec::len).sum(), Ordering::Relaxed);
 }
 
 /// Tells one of the workers that wait on this socket that a connection may be there.
@@ -50,6 +63,9 @@ fn waiting() -> MutexGuard<'static, BTreeMap<u64, Vec<(WorkerId, SocketKey)>>> {
     // Nothing that panics runs under this lock.
     WAITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Who waits, over all sockets. A worker that sees too few is told of connections before the others for a while longer.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// By the socket's cookie.
 static WAITING: Mutex<BTreeMap<u64, Vec<(WorkerId, SocketKey)>>> = Mutex::new(BTreeMap::new());
