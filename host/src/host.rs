@@ -102,7 +102,7 @@ impl Host {
         } else {
             config.limits.fresh_memory_bytes_max.max(config.limits.shared_memory_bytes_max)
         };
-        let engine = EngineOptions::new(&config.limits, scan.fibers, room.instances as u32, memory);
+        let engine = EngineOptions::new(&config.limits, scan.fibers, memory);
         let cache = cache.and_then(|path| {
             let opened = Cache::open(&path);
             opened.inspect_err(|error| warn!("running without the compile cache: {error}")).ok()

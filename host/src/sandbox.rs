@@ -13,3 +13,4 @@ pub mod stack_check;
 pub mod store;
 pub mod ticker;
 pub mod trap;
+mod trusted;

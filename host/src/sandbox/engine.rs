@@ -1,7 +1,14 @@
-//! The one Engine: what it compiles with, and how much room its pool has.
+//! The one Engine: what it compiles with, and where coroutines' stacks come from.
+//!
+//! Memories and tables are made as they are needed: wasmtime's pool would map two areas for every stack it might come
+//! to need before the first connection, and spends a page on the smallest table.
 
+use std::sync::Arc;
+
+use conet_rt::Stacks;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
+use super::trusted::FiberStacks;
 use crate::config::limits::Limits;
 
 /// What an Engine must have room for.
@@ -9,10 +16,8 @@ use crate::config::limits::Limits;
 pub struct EngineOptions {
     /// Coroutines may share instances: concurrency and stackful lifts are on.
     pub fibers: bool,
-    /// Instances at once.
-    pub instances_max: u32,
     /// Coroutines at once, each with a stack.
-    pub coroutines_max: u32,
+    pub coroutines_max: usize,
     /// The largest memory any instance may have.
     pub memory_bytes_max: usize,
     /// Stack that a guest's own frames may use.
@@ -31,11 +36,10 @@ pub struct EngineOptions {
 
 impl EngineOptions {
     /// Options for instances with these limits.
-    pub fn new(limits: &Limits, fibers: bool, instances_max: u32, memory_bytes_max: usize) -> Self {
+    pub fn new(limits: &Limits, fibers: bool, memory_bytes_max: usize) -> Self {
         Self {
             fibers,
-            instances_max,
-            coroutines_max: limits.coroutines_max as u32 + SPARE_STACKS,
+            coroutines_max: limits.coroutines_max,
             memory_bytes_max,
             wasm_stack_bytes: limits.wasm_stack_bytes_max,
             fiber_stack_bytes: limits.fiber_stack_bytes,
@@ -46,16 +50,46 @@ impl EngineOptions {
         }
     }
 
-    /// The part that compiled code depends on, as text: part of its key in the cache.
+    /// The part that compiled code, and whether it was kept at all, depends on, as text: part of its key in the cache.
     pub fn fingerprint(&self) -> String {
+        let Self { fibers, memory_bytes_max, wasm_stack_bytes, .. } = self;
+        let Self { memories_max, tables_max, core_instances_max, table_elements_max, .. } = self;
         format!(
-            "wasmtime 48, fibers {}, memory {}, guard {GUARD_BYTES}, stack {}",
-            self.fibers, self.memory_bytes_max, self.wasm_stack_bytes
+            "wasmtime 48, fibers {fibers}, memory {memory_bytes_max}, guard {GUARD_BYTES}, stack {wasm_stack_bytes}, \
+             at most {memories_max} memories, {tables_max} tables of {table_elements_max}, {core_instances_max} instances"
         )
     }
 
     /// Makes the Engine.
     pub fn build(&self) -> wasmtime::Result<Engine> {
+        let stacks = Stacks::new(self.fiber_stack_bytes, self.coroutines_max + SPARE_STACKS)?;
+        let mut config = self.config();
+        config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+        config.with_host_stack(Arc::new(FiberStacks(stacks)));
+        Engine::new(&config)
+    }
+
+    /// An Engine that refuses a component of which no instance could be within the limits, and is good for no more.
+    /// It compiles the same code.
+    pub fn judge(&self) -> wasmtime::Result<Engine> {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(1)
+            .total_core_instances(self.core_instances_max)
+            .total_memories(self.memories_max)
+            .total_tables(self.tables_max)
+            .total_stacks(1)
+            .max_memory_size(self.memory_bytes_max)
+            .max_memories_per_component(self.memories_max)
+            .max_tables_per_component(self.tables_max)
+            .max_core_instances_per_component(self.core_instances_max)
+            .table_elements(self.table_elements_max);
+        let mut config = self.config();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        Engine::new(&config)
+    }
+
+    /// What both have in common: all that compiled code depends on.
+    fn config(&self) -> Config {
         let mut config = Config::new();
         config.cranelift_opt_level(OptLevel::Speed);
         // Guests are synchronous: a whole component-model event loop stays out unless one has coroutines of its own.
@@ -66,30 +100,16 @@ impl EngineOptions {
         config.epoch_interruption(true);
         config.max_wasm_stack(self.wasm_stack_bytes);
         config.async_stack_size(self.fiber_stack_bytes);
+        // Memories as large as the limit allows, in addresses: they never move when they grow.
         config.memory_reservation(self.memory_bytes_max as u64);
+        config.memory_may_move(false);
         config.memory_guard_size(GUARD_BYTES);
         config.memory_init_cow(true);
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(self.pool()));
-        Engine::new(&config)
-    }
-
-    fn pool(&self) -> PoolingAllocationConfig {
-        let mut pool = PoolingAllocationConfig::new();
-        pool.total_component_instances(self.instances_max)
-            .total_core_instances(self.instances_max.saturating_mul(self.core_instances_max))
-            .total_memories(self.instances_max.saturating_mul(self.memories_max))
-            .total_tables(self.instances_max.saturating_mul(self.tables_max))
-            .total_stacks(self.coroutines_max)
-            .max_memory_size(self.memory_bytes_max)
-            .max_memories_per_component(self.memories_max)
-            .max_tables_per_component(self.tables_max)
-            .max_core_instances_per_component(self.core_instances_max)
-            .table_elements(self.table_elements_max);
-        pool
+        config
     }
 }
 
-/// Unmapped bytes behind each memory: bounds are checked in code, the guard is for the host's own prefetches.
+/// Unmapped bytes around each memory: bounds are checked in code, but for what is within this of them.
 const GUARD_BYTES: u64 = 64 << 10;
 /// Stacks beyond the coroutine limit: instances that are being started or taken down.
-const SPARE_STACKS: u32 = 64;
+const SPARE_STACKS: usize = 64;
