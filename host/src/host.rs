@@ -22,8 +22,13 @@ use crate::{
     imports::Context,
     messages::Messages,
     sandbox::{
-        cache::Cache, component::Loaded, coroutine::Sandbox, engine::EngineOptions, scan::scan,
-        ticker::Ticker, trap::Ended,
+        cache::Cache,
+        component::Loaded,
+        coroutine::Sandbox,
+        engine::{EngineOptions, Instances},
+        scan::scan,
+        ticker::Ticker,
+        trap::Ended,
     },
     tenancy::{
         role::Role,
@@ -97,12 +102,12 @@ impl Host {
         }
         let room = Room::measure(&Machine::read(), &config, role, workers)?;
 
-        let memory = if role == Role::IsolatedHandler {
-            config.limits.fresh_memory_bytes_max
-        } else {
-            config.limits.fresh_memory_bytes_max.max(config.limits.shared_memory_bytes_max)
+        let fresh = config.limits.fresh_memory_bytes_max;
+        let (instances, memory) = match role {
+            Role::IsolatedHandler => (Instances::Pooled(room.instances as u32), fresh),
+            _ => (Instances::Mapped, fresh.max(config.limits.shared_memory_bytes_max)),
         };
-        let engine = EngineOptions::new(&config.limits, scan.fibers, memory);
+        let engine = EngineOptions::new(&config.limits, scan.fibers, instances, memory);
         let cache = cache.and_then(|path| {
             let opened = Cache::open(&path);
             opened.inspect_err(|error| warn!("running without the compile cache: {error}")).ok()

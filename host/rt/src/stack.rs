@@ -44,7 +44,8 @@ impl Stacks {
     }
 
     fn with_guards(bytes: usize, count_max: usize, guards: Guards) -> io::Result<Arc<Stacks>> {
-        let stack_bytes = bytes.max(1).checked_next_multiple_of(page_bytes()).ok_or(io::ErrorKind::OutOfMemory)?;
+        let stack_bytes =
+            bytes.max(1).checked_next_multiple_of(page_bytes()).ok_or(io::ErrorKind::OutOfMemory)?;
         let stride = stack_bytes.checked_add(page_bytes()).ok_or(io::ErrorKind::OutOfMemory)?;
         let mapping = Mapping::new(stride.checked_mul(count_max.max(1)).ok_or(io::ErrorKind::OutOfMemory)?)?;
         let state = Mutex::new(State { made: 0, free: Vec::with_capacity(count_max) });
@@ -137,7 +138,8 @@ impl Mapping {
     fn new(bytes: usize) -> io::Result<Mapping> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: without an address to put it at, the mapping replaces nothing.
-        let start = unsafe { mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, flags)? };
+        let start =
+            unsafe { mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, flags)? };
         let start = NonNull::new(start.cast::<u8>()).expect("the kernel maps nothing at zero");
         let mapping = Mapping(NonNull::slice_from_raw_parts(start, bytes));
         // A huge page would be shared by stacks that hardly use one page each. A kernel without huge pages refuses.
@@ -267,7 +269,8 @@ mod tests {
         let mut held: Vec<Stack> = (0..50).map(|_| stacks.take().expect("fifty fit")).collect();
         held.drain(10..30);
         held.extend((0..20).map(|_| stacks.take().expect("twenty came back")));
-        let mut ranges: Vec<_> = held.iter().map(|stack| (stack.guard_range().start.addr(), stack.range().end)).collect();
+        let mut ranges: Vec<_> =
+            held.iter().map(|stack| (stack.guard_range().start.addr(), stack.range().end)).collect();
         ranges.sort_unstable();
         assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{ranges:?}");
     }

@@ -8,13 +8,8 @@ use wasmtime::{
 };
 
 use super::{
-    cache::Cache,
-    engine::EngineOptions,
-    scan::Scan,
-    stack_check::StackCheckError,
-    store::State,
-    trap::printable,
-    trusted::compiled,
+    cache::Cache, engine::EngineOptions, scan::Scan, stack_check::StackCheckError, store::State,
+    trap::printable, trusted::compiled,
 };
 use crate::imports;
 

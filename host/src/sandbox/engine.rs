@@ -1,12 +1,9 @@
-//! The one Engine: what it compiles with, and where coroutines' stacks come from.
-//!
-//! Memories and tables are made as they are needed: wasmtime's pool would map two areas for every stack it might come
-//! to need before the first connection, and spends a page on the smallest table.
+//! The one Engine: what it compiles with, and where memories, tables and stacks come from.
 
 use std::sync::Arc;
 
 use conet_rt::Stacks;
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::trusted::FiberStacks;
 use crate::config::limits::Limits;
@@ -16,6 +13,8 @@ use crate::config::limits::Limits;
 pub struct EngineOptions {
     /// Coroutines may share instances: concurrency and stackful lifts are on.
     pub fibers: bool,
+    /// Where instances come from.
+    pub instances: Instances,
     /// Coroutines at once, each with a stack.
     pub coroutines_max: usize,
     /// The largest memory any instance may have.
@@ -34,11 +33,22 @@ pub struct EngineOptions {
     pub table_elements_max: usize,
 }
 
+/// Where the memory of instances comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instances {
+    /// Mapped when an instance is made: for few. Coroutines' stacks are our own then, which cost no mapping each.
+    Mapped,
+    /// Slots for so many at once, used again and again: for one instance after another. What the last one has touched
+    /// is still in memory, and was made what it had been; mapping it anew takes longer than all else about an instance.
+    Pooled(u32),
+}
+
 impl EngineOptions {
     /// Options for instances with these limits.
-    pub fn new(limits: &Limits, fibers: bool, memory_bytes_max: usize) -> Self {
+    pub fn new(limits: &Limits, fibers: bool, instances: Instances, memory_bytes_max: usize) -> Self {
         Self {
             fibers,
+            instances,
             coroutines_max: limits.coroutines_max,
             memory_bytes_max,
             wasm_stack_bytes: limits.wasm_stack_bytes_max,
@@ -62,30 +72,48 @@ impl EngineOptions {
 
     /// Makes the Engine.
     pub fn build(&self) -> wasmtime::Result<Engine> {
-        let stacks = Stacks::new(self.fiber_stack_bytes, self.coroutines_max + SPARE_STACKS)?;
         let mut config = self.config();
-        config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
-        config.with_host_stack(Arc::new(FiberStacks(stacks)));
+        let stacks = self.coroutines_max + SPARE_STACKS;
+        match self.instances {
+            Instances::Mapped => {
+                let stacks = Stacks::new(self.fiber_stack_bytes, stacks)?;
+                config.with_host_stack(Arc::new(FiberStacks(stacks)));
+            }
+            Instances::Pooled(count) => {
+                let mut pool = self.pool(count);
+                pool.total_stacks(stacks as u32);
+                if PoolingAllocationConfig::is_pagemap_scan_available() {
+                    // Without the scan it would be the first bytes that stay, touched or not.
+                    pool.pagemap_scan(Enabled::Yes);
+                    pool.linear_memory_keep_resident(KEPT_BYTES).table_keep_resident(KEPT_BYTES);
+                }
+                config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+            }
+        }
         Engine::new(&config)
     }
 
     /// An Engine that refuses a component of which no instance could be within the limits, and is good for no more.
     /// It compiles the same code.
     pub fn judge(&self) -> wasmtime::Result<Engine> {
+        let mut config = self.config();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(self.pool(1)));
+        Engine::new(&config)
+    }
+
+    fn pool(&self, instances: u32) -> PoolingAllocationConfig {
         let mut pool = PoolingAllocationConfig::new();
-        pool.total_component_instances(1)
-            .total_core_instances(self.core_instances_max)
-            .total_memories(self.memories_max)
-            .total_tables(self.tables_max)
+        pool.total_component_instances(instances)
+            .total_core_instances(instances.saturating_mul(self.core_instances_max))
+            .total_memories(instances.saturating_mul(self.memories_max))
+            .total_tables(instances.saturating_mul(self.tables_max))
             .total_stacks(1)
             .max_memory_size(self.memory_bytes_max)
             .max_memories_per_component(self.memories_max)
             .max_tables_per_component(self.tables_max)
             .max_core_instances_per_component(self.core_instances_max)
             .table_elements(self.table_elements_max);
-        let mut config = self.config();
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        Engine::new(&config)
+        pool
     }
 
     /// What both have in common: all that compiled code depends on.
@@ -111,5 +139,7 @@ impl EngineOptions {
 
 /// Unmapped bytes around each memory: bounds are checked in code, but for what is within this of them.
 const GUARD_BYTES: u64 = 64 << 10;
+/// Of each memory and each table that a pooled instance leaves, what stays in memory for the next one.
+const KEPT_BYTES: usize = 32 << 10;
 /// Stacks beyond the coroutine limit: instances that are being started or taken down.
 const SPARE_STACKS: usize = 64;

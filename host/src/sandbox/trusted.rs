@@ -56,7 +56,10 @@ pub(super) struct FiberStacks(pub(super) Arc<Stacks>);
 // host's: compiled code reads nothing of its stack that it has not written.
 unsafe impl StackCreator for FiberStacks {
     fn new_stack(&self, bytes: usize, zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
-        wasmtime::ensure!(!zeroed && bytes <= self.0.stack_bytes(), "not the stacks that the Engine is configured for");
+        wasmtime::ensure!(
+            !zeroed && bytes <= self.0.stack_bytes(),
+            "not the stacks that the Engine is configured for"
+        );
         Ok(Box::new(FiberStack(self.0.take()?)))
     }
 }
