@@ -22,8 +22,13 @@ use crate::{
     imports::Context,
     messages::Messages,
     sandbox::{
-        cache::Cache, component::Loaded, coroutine::Sandbox, engine::EngineOptions, scan::scan,
-        ticker::Ticker, trap::Ended,
+        cache::Cache,
+        component::Loaded,
+        coroutine::Sandbox,
+        engine::{EngineOptions, Instances},
+        scan::scan,
+        ticker::Ticker,
+        trap::Ended,
     },
     tenancy::{
         role::Role,
@@ -99,12 +104,12 @@ impl Host {
         }
         let room = Room::measure(&Machine::read(), &config, role, workers)?;
 
-        let memory = if role == Role::IsolatedHandler {
-            config.limits.fresh_memory_bytes_max
-        } else {
-            config.limits.fresh_memory_bytes_max.max(config.limits.shared_memory_bytes_max)
+        let fresh = config.limits.fresh_memory_bytes_max;
+        let (instances, memory) = match role {
+            Role::IsolatedHandler => (Instances::Pooled(room.instances as u32), fresh),
+            _ => (Instances::Mapped, fresh.max(config.limits.shared_memory_bytes_max)),
         };
-        let engine = EngineOptions::new(&config.limits, scan.fibers, room.instances as u32, memory);
+        let engine = EngineOptions::new(&config.limits, scan.fibers, instances, memory);
         let engine = EngineOptions { preemption, ..engine };
         if !preemption {
             warn!(

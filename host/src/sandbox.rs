@@ -15,3 +15,4 @@ pub mod store;
 pub mod threads;
 pub mod ticker;
 pub mod trap;
+mod trusted;

@@ -72,6 +72,20 @@ fn spinning_coroutine_ends_its_shared_instance_and_the_next_connection_gets_a_ne
     host.stop();
 }
 
+/// All of them have the same memory, one after another.
+#[test]
+fn instance_finds_nothing_that_another_has_left_in_memory() {
+    let host = Launch::handler("leftovers").option("--connections-max", "1").start();
+    for _ in 0..5 {
+        let found = peer::read_line(&mut host.connect());
+        let (before, after) = found.trim().split_once(' ').unwrap_or_else(|| panic!("{found:?}: {host:?}"));
+        assert_eq!(before, "0", "marks of another instance: {host:?}");
+        // It does find its own: in its heap, on its stack and in both kinds of statics.
+        assert!(after.parse::<u32>().is_ok_and(|after| after >= 110_000), "{found:?}: {host:?}");
+    }
+    host.stop();
+}
+
 /// Its connection was accepted for it, so the peer is told as after any other trap.
 #[test]
 fn handler_that_traps_before_it_is_called_resets_its_connection() {

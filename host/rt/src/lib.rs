@@ -49,10 +49,12 @@ mod mailbox;
 mod prefetch;
 mod remote;
 mod room;
+mod stack;
 mod sync;
 
 pub use buf::{BUF_BYTES, Buf};
 pub use driver::DriverKind;
 pub use executor::{JoinError, Task};
 pub use remote::{Stopped, WorkerId};
+pub use stack::{Stack, Stacks};
 pub use worker::{Handle, Hooks, Worker, WorkerConfig, block_on, flush, spawn};

@@ -2,6 +2,7 @@
 
 use std::{fs, io};
 
+use conet_rt::Stacks;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 
@@ -12,6 +13,8 @@ pub struct Machine {
     pub mappings_max: u64,
     /// Open descriptors of this process: RLIMIT_NOFILE.
     pub descriptors_max: u64,
+    /// Mappings that each of our own stacks takes here: none if the kernel can mark guards.
+    pub mappings_per_stack: u64,
     /// Memory that can be used without swapping: the machine's or this control group's, whichever is less.
     pub memory_bytes_max: u64,
 }
@@ -21,8 +24,10 @@ pub struct Machine {
 pub struct Needs {
     /// Instances at once, each with a memory.
     pub instances: u64,
-    /// Fiber stacks configured. The pool maps them all when the engine is made.
+    /// Coroutines at once, each with a stack.
     pub fibers: u64,
+    /// Mappings of each stack.
+    pub mappings_per_fiber: u64,
     /// Connections at once.
     pub connections: u64,
     /// Listening sockets, on all workers together.
@@ -38,6 +43,7 @@ impl Machine {
         Machine {
             mappings_max: proc_value("/proc/sys/vm/max_map_count").unwrap_or(STOCK_MAPPINGS_MAX),
             descriptors_max: raise_descriptors().unwrap_or(STOCK_DESCRIPTORS_MAX),
+            mappings_per_stack: Stacks::mappings_per_stack(),
             memory_bytes_max: available_memory(),
         }
     }
@@ -46,8 +52,8 @@ impl Machine {
     pub fn check(&self, needs: &Needs) -> Result<(), MachineError> {
         let mappings = needs.mappings();
         if mappings > self.mappings_max {
-            let (instances, fibers, max) = (needs.instances, needs.fibers, self.mappings_max);
-            return Err(MachineError::Mappings { mappings, instances, fibers, max });
+            let Needs { instances, fibers, mappings_per_fiber: each, .. } = *needs;
+            return Err(MachineError::Mappings { mappings, instances, fibers, each, max: self.mappings_max });
         }
         let descriptors = needs.descriptors();
         if descriptors > self.descriptors_max {
@@ -57,9 +63,9 @@ impl Machine {
         Ok(())
     }
 
-    /// How many instances fit beside `fibers` stacks.
+    /// How many instances fit beside `fibers` stacks of our own.
     pub fn spawned_instances_max(&self, fibers: u64) -> u64 {
-        let stacks = fibers.saturating_mul(MAPPINGS_PER_FIBER);
+        let stacks = fibers.saturating_mul(self.mappings_per_stack);
         self.mappings_max.saturating_sub(MAPPINGS_BASE).saturating_sub(stacks) / MAPPINGS_PER_INSTANCE
     }
 }
@@ -68,7 +74,7 @@ impl Needs {
     /// Memory mappings.
     pub fn mappings(&self) -> u64 {
         let instances = self.instances.saturating_mul(MAPPINGS_PER_INSTANCE);
-        let fibers = self.fibers.saturating_mul(MAPPINGS_PER_FIBER);
+        let fibers = self.fibers.saturating_mul(self.mappings_per_fiber);
         MAPPINGS_BASE.saturating_add(instances).saturating_add(fibers)
     }
 
@@ -84,7 +90,7 @@ pub enum MachineError {
     /// Too many memory mappings.
     #[error(
         "{mappings} memory mappings are needed ({MAPPINGS_PER_INSTANCE} for each of {instances} instances, \
-         {MAPPINGS_PER_FIBER} for each of {fibers} coroutines, {MAPPINGS_BASE} besides), and this machine allows {max}: \
+         {each} for each of {fibers} coroutines, {MAPPINGS_BASE} besides), and this machine allows {max}: \
          run `sysctl -w vm.max_map_count={mappings}`, or lower --connections-max"
     )]
     Mappings {
@@ -94,6 +100,8 @@ pub enum MachineError {
         instances: u64,
         /// As configured.
         fibers: u64,
+        /// Of each of them.
+        each: u64,
         /// `vm.max_map_count`.
         max: u64,
     },
@@ -153,10 +161,12 @@ fn group_headroom(own_groups: &str) -> Option<u64> {
     }
 }
 
-// Counted in /proc/self/maps with wasmtime 48's pooling allocator and copy-on-write images: six for an instance with one
-// fiber, two of them the stack and its guard, which the pool maps for every stack it is configured for.
+/// Counted in /proc/self/maps with wasmtime 48's copy-on-write images, from its pool and mapped one by one: what is before
+/// the image, the image, what is after it, and the addresses that the memory may grow into.
 const MAPPINGS_PER_INSTANCE: u64 = 4;
-const MAPPINGS_PER_FIBER: u64 = 2;
+
+/// A stack and its guard, which wasmtime's pool maps for every stack that it is configured for.
+pub const MAPPINGS_PER_POOLED_FIBER: u64 = 2;
 
 /// The host's own: libraries, threads, compiled code, the allocator's arenas.
 const MAPPINGS_BASE: u64 = 1_000;
@@ -175,12 +185,19 @@ mod tests {
     use super::*;
 
     fn stock() -> Machine {
-        Machine { mappings_max: 65_530, descriptors_max: 20_000, memory_bytes_max: 8 << 30 }
+        Machine {
+            mappings_max: 65_530,
+            descriptors_max: 20_000,
+            mappings_per_stack: 2,
+            memory_bytes_max: 8 << 30,
+        }
     }
 
     #[test]
-    fn eight_thousand_isolated_connections_fit_a_stock_machine() {
-        let needs = Needs { instances: 8_000, fibers: 8_000, connections: 8_000, listeners: 2 };
+    fn ten_thousand_isolated_connections_fit_a_stock_machine() {
+        let fibers =
+            Needs { fibers: 10_000, mappings_per_fiber: MAPPINGS_PER_POOLED_FIBER, ..Needs::default() };
+        let needs = Needs { instances: 10_000, connections: 10_000, listeners: 2, ..fibers };
         assert_eq!(stock().check(&needs), Ok(()));
     }
 
@@ -188,7 +205,7 @@ mod tests {
     fn each_shortage_names_its_numbers_and_remedy() {
         for (needs, says) in [
             (
-                Needs { instances: 11_000, fibers: 11_000, ..Needs::default() },
+                Needs { instances: 11_000, fibers: 11_000, mappings_per_fiber: 2, ..Needs::default() },
                 vec!["67000 memory mappings", "allows 65530", "sysctl -w vm.max_map_count=67000"],
             ),
             (
@@ -205,18 +222,20 @@ mod tests {
 
     #[test]
     fn what_is_said_to_fit_fits_and_one_more_does_not() {
-        for fibers in [0, 1, 10_000] {
-            let max = stock().spawned_instances_max(fibers);
-            let needs = |instances| Needs { instances, fibers, ..Needs::default() };
-            assert_eq!(stock().check(&needs(max)), Ok(()));
-            assert!(stock().check(&needs(max + 1)).is_err());
+        for (fibers, each) in [(0, 2), (1, 2), (10_000, 2), (10_000, 0)] {
+            let machine = Machine { mappings_per_stack: each, ..stock() };
+            let max = machine.spawned_instances_max(fibers);
+            let needs = |instances| Needs { instances, fibers, mappings_per_fiber: each, ..Needs::default() };
+            assert_eq!(machine.check(&needs(max)), Ok(()));
+            assert!(machine.check(&needs(max + 1)).is_err());
         }
     }
 
     #[test]
     fn absurd_needs_are_refused_without_overflow() {
-        let needs =
-            Needs { instances: u64::MAX, fibers: u64::MAX, connections: u64::MAX, listeners: u64::MAX };
+        let most = u64::MAX;
+        let fibers = Needs { fibers: most, mappings_per_fiber: 2, ..Needs::default() };
+        let needs = Needs { instances: most, connections: most, listeners: most, ..fibers };
         assert!(stock().check(&needs).is_err());
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     config::{
         limits::Limits,
-        machine::{Machine, Needs},
+        machine::{MAPPINGS_PER_POOLED_FIBER, Machine, Needs},
         tenant::{Instances, TenantConfig},
     },
     exit::StartError,
@@ -39,19 +39,19 @@ impl Room {
             )));
         }
         let fibers = limits.coroutines_max as u64;
-        let instances = match role {
+        let (instances, mappings_per_fiber) = match role {
             // As many as there are coroutines: each connection has one.
-            Role::IsolatedHandler => fibers,
+            Role::IsolatedHandler => (fibers, MAPPINGS_PER_POOLED_FIBER),
             Role::SharedHandler | Role::SharedProgram | Role::PlainProgram | Role::Command => {
                 // Its own, and spawned ones as far as they fit beside all the stacks.
                 let fit = machine.spawned_instances_max(fibers);
-                fit.min(fibers).max(workers as u64 + 1)
+                (fit.min(fibers).max(workers as u64 + 1), machine.mappings_per_stack)
             }
         };
         let connections = limits.connections_max as u64 + limits.outbound_max as u64;
         // A handler has one for each worker, a program what it binds; a copy's share of a socket is a descriptor too.
         let listeners = (workers + limits.listeners_max * copies) as u64 + 1;
-        machine.check(&Needs { instances, fibers, connections, listeners })?;
+        machine.check(&Needs { instances, fibers, mappings_per_fiber, connections, listeners })?;
         Ok(Self { instances: instances as usize, copies, memory_bytes: memory_bytes(machine, limits) })
     }
 }
@@ -77,7 +77,12 @@ mod tests {
     const WORKERS: usize = 2;
 
     fn stock() -> Machine {
-        Machine { mappings_max: 65_530, descriptors_max: 20_000, memory_bytes_max: 8 << 30 }
+        Machine {
+            mappings_max: 65_530,
+            descriptors_max: 20_000,
+            mappings_per_stack: 2,
+            memory_bytes_max: 8 << 30,
+        }
     }
 
     fn room(

@@ -1,8 +1,4 @@
 //! From a component's bytes to something instances can be made of: look, instrument, compile or load, link.
-//!
-//! The one file of the host with unsafe code: it loads compiled code that conet itself wrote.
-
-#![allow(unsafe_code, reason = "loading compiled code is unsafe by nature; argued below")]
 
 use std::sync::Arc;
 
@@ -12,13 +8,8 @@ use wasmtime::{
 };
 
 use super::{
-    cache::{Cache, CacheKey},
-    engine::EngineOptions,
-    scan::Scan,
-    stack_check::{self, StackCheckError},
-    store::State,
-    threads::{self, ThreadsError},
-    trap::printable,
+    cache::Cache, engine::EngineOptions, scan::Scan, stack_check::StackCheckError, store::State,
+    threads::ThreadsError, trap::printable, trusted::compiled,
 };
 use crate::imports;
 
@@ -126,36 +117,6 @@ impl Entries {
     }
 }
 
-fn compiled(
-    engine: &Engine,
-    bytes: &[u8],
-    options: &EngineOptions,
-    cache: Option<&Cache>,
-) -> Result<Component, LoadError> {
-    let key = CacheKey::new(bytes, VERSIONS, &options.fingerprint());
-    if let Some(code) = cache.and_then(|cache| cache.load(&key)) {
-        match deserialize(engine, &code) {
-            Ok(component) => return Ok(component),
-            Err(error) => tracing::info!("compiling anew: {error:#}"),
-        }
-    }
-    let instrumented = stack_check::instrument(bytes)?;
-    let instrumented = threads::instrument(&instrumented)?;
-    let code = engine.precompile_component(&instrumented).map_err(LoadError::Compile)?;
-    if let Some(cache) = cache {
-        cache.store(&key, &code);
-    }
-    // The pool refuses here what can never fit into its slots.
-    deserialize(engine, &code).map_err(LoadError::Limits)
-}
-
-fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `code` is what `Engine::precompile_component` returned: in this process just now, or in an earlier one
-    // whose cache entry `Cache::load` gives out only if its MAC, made with a key that none but this user can read,
-    // covers these bytes and the key they are asked for by. wasmtime itself checks its version and configuration.
-    unsafe { Component::deserialize(engine, code) }
-}
-
 /// The error in one line that ends. It may quote the component's own names, checked by nobody.
 fn shown(error: &wasmtime::Error) -> String {
     let text = printable(&format!("{error:#}"));
@@ -167,6 +128,3 @@ fn shown(error: &wasmtime::Error) -> String {
 
 /// Of an error of wasmtime's. A name can have 100,000.
 const ERROR_CHARS_MAX: usize = 500;
-
-/// What compiled code depends on besides the component and the Engine's options.
-const VERSIONS: &str = concat!("conet ", env!("CARGO_PKG_VERSION"), " stack-check 1, threads 1");

@@ -1,7 +1,11 @@
-//! The one Engine: what it compiles with, and how much room its pool has.
+//! The one Engine: what it compiles with, and where memories, tables and stacks come from.
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use std::sync::Arc;
 
+use conet_rt::Stacks;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+
+use super::trusted::FiberStacks;
 use crate::config::limits::Limits;
 
 /// What an Engine must have room for.
@@ -11,10 +15,10 @@ pub struct EngineOptions {
     pub fibers: bool,
     /// Guest code looks at the epoch, and so ends its slice and its CPU budget. Without it nothing does that for it.
     pub preemption: bool,
-    /// Instances at once.
-    pub instances_max: u32,
+    /// Where instances come from.
+    pub instances: Instances,
     /// Coroutines at once, each with a stack.
-    pub coroutines_max: u32,
+    pub coroutines_max: usize,
     /// The largest memory any instance may have.
     pub memory_bytes_max: usize,
     /// Stack that a guest's own frames may use.
@@ -31,14 +35,24 @@ pub struct EngineOptions {
     pub table_elements_max: usize,
 }
 
+/// Where the memory of instances comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instances {
+    /// Mapped when an instance is made: for few. Coroutines' stacks are our own then, which cost no mapping each.
+    Mapped,
+    /// Slots for so many at once, used again and again: for one instance after another. What the last one has touched
+    /// is still in memory, and was made what it had been; mapping it anew takes longer than all else about an instance.
+    Pooled(u32),
+}
+
 impl EngineOptions {
     /// Options for instances with these limits.
-    pub fn new(limits: &Limits, fibers: bool, instances_max: u32, memory_bytes_max: usize) -> Self {
+    pub fn new(limits: &Limits, fibers: bool, instances: Instances, memory_bytes_max: usize) -> Self {
         Self {
             fibers,
             preemption: true,
-            instances_max,
-            coroutines_max: limits.coroutines_max as u32 + SPARE_STACKS,
+            instances,
+            coroutines_max: limits.coroutines_max,
             memory_bytes_max,
             wasm_stack_bytes: limits.wasm_stack_bytes_max,
             fiber_stack_bytes: limits.fiber_stack_bytes,
@@ -49,16 +63,64 @@ impl EngineOptions {
         }
     }
 
-    /// The part that compiled code depends on, as text: part of its key in the cache.
+    /// The part that compiled code, and whether it was kept at all, depends on, as text: part of its key in the cache.
     pub fn fingerprint(&self) -> String {
+        let Self { fibers, preemption, memory_bytes_max, wasm_stack_bytes, .. } = self;
+        let Self { memories_max, tables_max, core_instances_max, table_elements_max, .. } = self;
         format!(
-            "wasmtime 48, fibers {}, preemption {}, memory {}, guard {GUARD_BYTES}, stack {}",
-            self.fibers, self.preemption, self.memory_bytes_max, self.wasm_stack_bytes
+            "wasmtime 48, fibers {fibers}, preemption {preemption}, memory {memory_bytes_max}, guard {GUARD_BYTES}, stack {wasm_stack_bytes}, \
+             at most {memories_max} memories, {tables_max} tables of {table_elements_max}, {core_instances_max} instances"
         )
     }
 
     /// Makes the Engine.
     pub fn build(&self) -> wasmtime::Result<Engine> {
+        let mut config = self.config();
+        let stacks = self.coroutines_max + SPARE_STACKS;
+        match self.instances {
+            Instances::Mapped => {
+                let stacks = Stacks::new(self.fiber_stack_bytes, stacks)?;
+                config.with_host_stack(Arc::new(FiberStacks(stacks)));
+            }
+            Instances::Pooled(count) => {
+                let mut pool = self.pool(count);
+                pool.total_stacks(stacks as u32);
+                if PoolingAllocationConfig::is_pagemap_scan_available() {
+                    // Without the scan it would be the first bytes that stay, touched or not.
+                    pool.pagemap_scan(Enabled::Yes);
+                    pool.linear_memory_keep_resident(KEPT_BYTES).table_keep_resident(KEPT_BYTES);
+                }
+                config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+            }
+        }
+        Engine::new(&config)
+    }
+
+    /// An Engine that refuses a component of which no instance could be within the limits, and is good for no more.
+    /// It compiles the same code.
+    pub fn judge(&self) -> wasmtime::Result<Engine> {
+        let mut config = self.config();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(self.pool(1)));
+        Engine::new(&config)
+    }
+
+    fn pool(&self, instances: u32) -> PoolingAllocationConfig {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(instances)
+            .total_core_instances(instances.saturating_mul(self.core_instances_max))
+            .total_memories(instances.saturating_mul(self.memories_max))
+            .total_tables(instances.saturating_mul(self.tables_max))
+            .total_stacks(1)
+            .max_memory_size(self.memory_bytes_max)
+            .max_memories_per_component(self.memories_max)
+            .max_tables_per_component(self.tables_max)
+            .max_core_instances_per_component(self.core_instances_max)
+            .table_elements(self.table_elements_max);
+        pool
+    }
+
+    /// What both have in common: all that compiled code depends on.
+    fn config(&self) -> Config {
         let mut config = Config::new();
         config.cranelift_opt_level(OptLevel::Speed);
         // Guests are synchronous: a whole component-model event loop stays out unless one has coroutines of its own.
@@ -70,30 +132,18 @@ impl EngineOptions {
         config.epoch_interruption(self.preemption);
         config.max_wasm_stack(self.wasm_stack_bytes);
         config.async_stack_size(self.fiber_stack_bytes);
+        // Memories as large as the limit allows, in addresses: they never move when they grow.
         config.memory_reservation(self.memory_bytes_max as u64);
+        config.memory_may_move(false);
         config.memory_guard_size(GUARD_BYTES);
         config.memory_init_cow(true);
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(self.pool()));
-        Engine::new(&config)
-    }
-
-    fn pool(&self) -> PoolingAllocationConfig {
-        let mut pool = PoolingAllocationConfig::new();
-        pool.total_component_instances(self.instances_max)
-            .total_core_instances(self.instances_max.saturating_mul(self.core_instances_max))
-            .total_memories(self.instances_max.saturating_mul(self.memories_max))
-            .total_tables(self.instances_max.saturating_mul(self.tables_max))
-            .total_stacks(self.coroutines_max)
-            .max_memory_size(self.memory_bytes_max)
-            .max_memories_per_component(self.memories_max)
-            .max_tables_per_component(self.tables_max)
-            .max_core_instances_per_component(self.core_instances_max)
-            .table_elements(self.table_elements_max);
-        pool
+        config
     }
 }
 
-/// Unmapped bytes behind each memory: bounds are checked in code, the guard is for the host's own prefetches.
+/// Unmapped bytes around each memory: bounds are checked in code, but for what is within this of them.
 const GUARD_BYTES: u64 = 64 << 10;
+/// Of each memory and each table that a pooled instance leaves, what stays in memory for the next one.
+const KEPT_BYTES: usize = 32 << 10;
 /// Stacks beyond the coroutine limit: instances that are being started or taken down.
-const SPARE_STACKS: u32 = 64;
+const SPARE_STACKS: usize = 64;

@@ -1,0 +1,87 @@
+//! What wasmtime has to take on trust: compiled code, and the memory of coroutines' stacks.
+//!
+//! The one file of the host with unsafe code.
+
+#![allow(unsafe_code, reason = "wasmtime cannot check what it is given here; argued below")]
+
+use std::{ops::Range, sync::Arc};
+
+use conet_rt::{Stack, Stacks};
+use wasmtime::{Engine, StackCreator, StackMemory, component::Component};
+
+use super::{
+    cache::{Cache, CacheKey},
+    component::LoadError,
+    engine::EngineOptions,
+    stack_check, threads,
+};
+
+/// The component's code: what an earlier run compiled, or else compiled now.
+pub(super) fn compiled(
+    engine: &Engine,
+    bytes: &[u8],
+    options: &EngineOptions,
+    cache: Option<&Cache>,
+) -> Result<Component, LoadError> {
+    let key = CacheKey::new(bytes, VERSIONS, &options.fingerprint());
+    if let Some(code) = cache.and_then(|cache| cache.load(&key)) {
+        match deserialize(engine, &code) {
+            Ok(component) => return Ok(component),
+            Err(error) => tracing::info!("compiling anew: {error:#}"),
+        }
+    }
+    let instrumented = stack_check::instrument(bytes)?;
+    let instrumented = threads::instrument(&instrumented)?;
+    let judge = options.judge().map_err(LoadError::Engine)?;
+    let code = judge.precompile_component(&instrumented).map_err(LoadError::Compile)?;
+    // What is in the cache has been accepted: the key names the limits.
+    deserialize(&judge, &code).map_err(LoadError::Limits)?;
+    if let Some(cache) = cache {
+        cache.store(&key, &code);
+    }
+    deserialize(engine, &code).map_err(LoadError::Compile)
+}
+
+fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `code` is what `Engine::precompile_component` returned: in this process just now, or in an earlier one
+    // whose cache entry `Cache::load` gives out only if its MAC, made with a key that none but this user can read,
+    // covers these bytes and the key they are asked for by. wasmtime itself checks its version and configuration.
+    unsafe { Component::deserialize(engine, code) }
+}
+
+/// Gives wasmtime the stacks its fibers run on.
+pub(super) struct FiberStacks(pub(super) Arc<Stacks>);
+
+// SAFETY: each call gives a stack that nobody else has, as long as what is returned lives: `Stacks::take` does. It is
+// of the size asked for, and below it is a page that faults. What is left in it by the one who had it before is the
+// host's: compiled code reads nothing of its stack that it has not written.
+unsafe impl StackCreator for FiberStacks {
+    fn new_stack(&self, bytes: usize, zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
+        wasmtime::ensure!(
+            !zeroed && bytes <= self.0.stack_bytes(),
+            "not the stacks that the Engine is configured for"
+        );
+        Ok(Box::new(FiberStack(self.0.take()?)))
+    }
+}
+
+struct FiberStack(Stack);
+
+// SAFETY: the addresses are those of a `Stack`, which is mapped, page by page, and its holder's alone while it lives;
+// the guard ends where the stack starts.
+unsafe impl StackMemory for FiberStack {
+    fn top(&self) -> *mut u8 {
+        self.0.top()
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.0.range()
+    }
+
+    fn guard_range(&self) -> Range<*mut u8> {
+        self.0.guard_range()
+    }
+}
+
+/// What compiled code depends on besides the component and the Engine's options.
+const VERSIONS: &str = concat!("conet ", env!("CARGO_PKG_VERSION"), " stack-check 1, threads 1");
