@@ -7,6 +7,7 @@
 
 mod epoll;
 mod test;
+mod writing;
 
 use std::io;
 use std::net::SocketAddr;
