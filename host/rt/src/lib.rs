@@ -52,7 +52,7 @@ mod room;
 mod sync;
 
 pub use buf::{BUF_BYTES, Buf};
-pub use driver::DriverKind;
+pub use driver::{DriverKind, Unavailable};
 pub use executor::{JoinError, Task};
 pub use remote::{Stopped, WorkerId};
 pub use worker::{Handle, Hooks, Worker, WorkerConfig, block_on, flush, spawn};

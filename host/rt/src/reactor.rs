@@ -10,7 +10,7 @@ mod upcoming;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -170,9 +170,11 @@ impl Reactor {
         let Some(socket) = open(&mut self.sockets, key) else { return false };
         let mut byte = [0u8];
         let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        // In this order: the kernel may move bytes from the socket to the driver meanwhile.
         socket.is_unused()
             && socket.left.is_nothing()
             && rustix::net::recv(self.driver.fd(key), &mut byte, peek) == Err(rustix::io::Errno::AGAIN)
+            && !self.driver.holds_bytes(key)
     }
 
     /// The descriptor of an open socket, for calls that never wait.
@@ -261,9 +263,9 @@ impl Reactor {
         }
     }
 
-    fn remove(&mut self, key: SocketKey) -> OwnedFd {
+    fn remove(&mut self, key: SocketKey) {
         self.sockets.remove(key.index as usize);
-        self.driver.deregister(key)
+        self.driver.close(key);
     }
 }
 

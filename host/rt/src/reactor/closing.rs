@@ -80,8 +80,11 @@ impl Reactor {
             return Err(error::busy());
         }
         let (room, ending) = (socket.room, socket.ending);
-        let left = std::mem::take(&mut socket.left);
-        Ok(Detached { fd: self.remove(key), room, left, ending })
+        let mut left = std::mem::take(&mut socket.left);
+        self.sockets.remove(key.index as usize);
+        let (fd, early) = self.driver.deregister(key);
+        early.into_iter().for_each(|result| left.keep(Direction::Read, result));
+        Ok(Detached { fd, room, left, ending })
     }
 }
 

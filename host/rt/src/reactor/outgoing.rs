@@ -83,6 +83,12 @@ impl Reactor {
         self.outbox.recycle(batch);
     }
 
+    /// As `flush`, not to be followed by a wait soon.
+    pub(crate) fn flush_now(&mut self) {
+        self.flush();
+        self.driver.flush();
+    }
+
     /// As `flush`, for one socket. Tells whether a rest is still on its way.
     pub(crate) fn flush_socket(&mut self, key: SocketKey) -> bool {
         let Some(socket) = open(&mut self.sockets, key) else { return false };

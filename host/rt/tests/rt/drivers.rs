@@ -14,7 +14,18 @@ use conet_rt::{DriverKind, WorkerConfig, block_on, time};
 pub(crate) fn drivers() -> impl Iterator<Item = DriverKind> {
     // Miri has time for one seed.
     let seeds = if cfg!(miri) { &[1][..] } else { &[1, 22, 333, 4444] };
-    [DriverKind::Epoll].into_iter().chain(seeds.iter().copied().map(DriverKind::Test))
+    real_drivers().into_iter().chain(seeds.iter().copied().map(DriverKind::Test))
+}
+
+/// Those that this machine has. Miri has no io_uring.
+pub(crate) fn real_drivers() -> Vec<DriverKind> {
+    let mut drivers = vec![DriverKind::Epoll];
+    match DriverKind::IoUring.check() {
+        _ if cfg!(miri) => {}
+        Ok(()) => drivers.push(DriverKind::IoUring),
+        Err(why) => eprintln!("SKIPPED under io_uring: {why}"),
+    }
+    drivers
 }
 
 pub(crate) fn config(driver: DriverKind) -> WorkerConfig {

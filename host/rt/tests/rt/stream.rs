@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use conet_rt::net::TcpStream;
-use conet_rt::{DriverKind, Worker, error, spawn, time};
+use conet_rt::{Worker, error, spawn, time};
 
 use crate::drivers::*;
 
@@ -70,15 +70,17 @@ fn a_reset_reaches_the_peer() {
 /// Not under the test driver, where a reset may overtake it.
 #[test]
 fn what_was_sent_comes_before_a_reset() {
-    under(DriverKind::Epoll, async {
-        let (near, mut far) = std_pair().await;
-        near.send(b"last words".to_vec()).await.unwrap();
-        near.reset();
-        let mut received = [0; 10];
-        far.read_exact(&mut received).unwrap();
-        assert_eq!(&received, b"last words");
-        assert_eq!(far.read(&mut received).unwrap_err().kind(), ErrorKind::ConnectionReset);
-    });
+    for driver in real_drivers() {
+        under(driver, async {
+            let (near, mut far) = std_pair().await;
+            near.send(b"last words".to_vec()).await.unwrap();
+            near.reset();
+            let mut received = [0; 10];
+            far.read_exact(&mut received).unwrap();
+            assert_eq!(&received, b"last words");
+            assert_eq!(far.read(&mut received).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        });
+    }
 }
 
 #[test]
