@@ -3,7 +3,7 @@
 //! From `submit` until its completion is taken, an operation's buffer and the descriptor it works on belong to the
 //! driver. A driver may complete an operation on its own (`wait` announces it) or only once it is asked (`take`). Epoll
 //! receives small messages in the wait, while the kernel's code for it is warm, and large ones when asked, into a buffer
-//! that is warm when their task reads it. io_uring does the same, but that the kernel receives the small ones by itself.
+//! that is warm when their task reads it. io_uring does the same, but that the kernel receives and sends the small ones by itself.
 
 mod epoll;
 mod test;
@@ -183,6 +183,17 @@ impl Driver {
             Driver::Epoll(driver) => driver.send_all(socket, data),
             Driver::Uring(driver) => driver.send_all(socket, data),
             Driver::Test(driver) => driver.send_all(socket, data),
+        }
+    }
+
+    /// As `send_all`, at the next wait at the latest.
+    pub(crate) fn send_soon(&mut self, socket: SocketKey, data: &[u8]) -> Poll<io::Result<()>> {
+        match self {
+            Driver::Uring(driver) => {
+                driver.send_soon(socket, data);
+                Poll::Pending
+            }
+            Driver::Epoll(_) | Driver::Test(_) => self.send_all(socket, data),
         }
     }
 

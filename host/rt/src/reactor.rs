@@ -201,7 +201,7 @@ impl Reactor {
 
     /// Sends what is to be sent, waits for completions and timers, and moves those to wake into `woken`.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) {
-        self.flush();
+        self.flush_soon();
         let timeout = match self.timers.timeout(Instant::now) {
             Some(first) => Some(timeout.map_or(first, |timeout| timeout.min(first))),
             None => timeout,

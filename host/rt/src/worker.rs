@@ -101,7 +101,7 @@ where
 /// Gives the system what tasks of this thread's worker have sent and it still holds. A task that goes on for long without
 /// waiting calls this now and then.
 pub fn flush() {
-    local::with(|local| local.reactor(|reactor| reactor.flush_now()));
+    local::with(|local| local.reactor(|reactor| reactor.flush()));
 }
 
 /// Runs a worker on this thread until the future is done, and drops all its other tasks.

@@ -126,10 +126,7 @@ impl Uring {
 
     pub(crate) fn cancel(&mut self, key: OpKey) -> Cancel {
         match find(&mut self.streams, key.socket) {
-            Some(stream) => {
-                stream.stop(key.direction, &mut self.ring);
-                Cancel::Gone
-            }
+            Some(stream) => stream.cancel(key.direction, &mut self.ring),
             None => self.listeners.cancel(key),
         }
     }
@@ -137,6 +134,11 @@ impl Uring {
     pub(crate) fn send_all(&mut self, key: SocketKey, data: &[u8]) -> Poll<io::Result<()>> {
         let stream = find(&mut self.streams, key).expect("the reactor knows its sockets");
         stream.send_all(data, &mut self.ring)
+    }
+
+    pub(crate) fn send_soon(&mut self, key: SocketKey, data: &[u8]) {
+        let stream = find(&mut self.streams, key).expect("the reactor knows its sockets");
+        stream.send_soon(data, &mut self.ring);
     }
 
     /// Whether something was received that no operation has come to.
@@ -179,7 +181,7 @@ impl Uring {
         for completion in completions.drain(..) {
             match completion.token {
                 Token::Wakeup if !completion.more => self.await_wakeup(),
-                Token::Wakeup | Token::Cancel => {}
+                Token::Wakeup | Token::Cancel | Token::Send(_) => {}
                 Token::Listeners => {
                     self.listeners.wait(Some(Duration::ZERO), &mut self.due);
                     self.await_listeners();

@@ -1,7 +1,7 @@
 //! The queues shared with the kernel: requests go in, completions come out.
 //!
-//! A request holds no address, only descriptors and the group of the buffers: so no memory but those buffers is ever the
-//! kernel's, and they stay where they are until nothing is in flight.
+//! All memory that a request names is the ring's own: the buffers that are received into, until nothing is in flight, and
+//! what is sent, until its completion is taken.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,9 +13,12 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{Builder, EnterFlags, IoUring, cqueue, opcode};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use slab::Slab;
 
 use super::buffers::{BUFFER_BYTES, Buffers, Chunk, GROUP};
-use super::token::Token;
+use super::token::{Request, Token};
+use crate::key::SocketKey;
 
 /// A ring of this thread, with its buffers.
 pub(super) struct Ring {
@@ -24,6 +27,10 @@ pub(super) struct Ring {
     pub(super) buffers: Buffers,
     /// Requests that found the submission queue full.
     backlog: VecDeque<Entry>,
+    /// What is being sent, and on which socket.
+    sends: Slab<(SocketKey, Vec<u8>)>,
+    /// Vectors for the next.
+    spare: Vec<Vec<u8>>,
     /// Requests of which a completion is still to come.
     in_flight: usize,
     /// The last look brought nothing.
@@ -36,6 +43,8 @@ pub(super) struct Completion {
     pub(super) result: Result<u32, Errno>,
     /// What was received.
     pub(super) chunk: Option<Chunk>,
+    /// What was to be sent, if not all of it was.
+    pub(super) unsent: Option<Vec<u8>>,
     /// The request goes on.
     pub(super) more: bool,
 }
@@ -44,12 +53,25 @@ impl Ring {
     pub(super) fn new() -> io::Result<Ring> {
         let ring = build()?;
         let buffers = Buffers::new(&ring)?;
-        Ok(Ring { ring, buffers, backlog: VecDeque::new(), in_flight: 0, is_calm: false })
+        let (backlog, sends, spare) = Default::default();
+        Ok(Ring { ring, buffers, backlog, sends, spare, in_flight: 0, is_calm: false })
     }
 
     /// Receives again and again, until there is no buffer or it is cancelled.
     pub(super) fn receive(&mut self, fd: impl AsFd, token: Token) {
         self.push(opcode::RecvMulti::new(target(fd), GROUP).build(), token);
+    }
+
+    /// Sends all of it, waiting for room if need be. Gives the token to cancel it by; it completes as the socket's `Send`.
+    pub(super) fn send(&mut self, fd: impl AsFd, socket: SocketKey, data: &[u8]) -> Token {
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.extend_from_slice(data);
+        let flags = SendFlags::NOSIGNAL.bits() | RecvFlags::WAITALL.bits();
+        // Small, and fewer than there are sockets: both fit.
+        let send = opcode::Send::new(target(fd), bytes.as_ptr(), bytes.len() as u32).flags(flags as i32);
+        let token = Token::Send(self.sends.insert((socket, bytes)) as u32);
+        self.push(send.build(), token);
+        token
     }
 
     /// Tells once when one of the events is there.
@@ -114,9 +136,12 @@ impl Ring {
 
     /// Adds the completions that are there.
     pub(super) fn take(&mut self, completions: &mut Vec<Completion>) {
-        let Ring { ring, buffers, in_flight, .. } = self;
+        let Ring { ring, buffers, sends, spare, in_flight, .. } = self;
         for entry in ring.completion() {
-            let token = Token::from_bits(entry.user_data());
+            let mut token = Token::from_bits(entry.user_data());
+            if token == Token::Cancel {
+                continue;
+            }
             let result = u32::try_from(entry.result());
             let result = result.map_err(|_| Errno::from_raw_os_error(-entry.result()));
             let chunk = cqueue::buffer_select(entry.flags()).map(|buffer| {
@@ -124,14 +149,20 @@ impl Ring {
                 // SAFETY: this completion names it, and is taken once.
                 unsafe { buffers.taken(buffer, len) }
             });
-            if token == Token::Cancel {
-                continue;
+            let mut unsent = None;
+            if let Token::Send(number) = token {
+                let (socket, bytes) = sends.remove(number as usize);
+                token = Token::Socket(socket, Request::Send);
+                match result {
+                    Ok(len) if (len as usize) < bytes.len() => unsent = Some(bytes),
+                    _ => recycle(spare, bytes),
+                }
             }
             let more = cqueue::more(entry.flags());
             if !more {
                 *in_flight -= 1;
             }
-            completions.push(Completion { token, result, chunk, more });
+            completions.push(Completion { token, result, chunk, unsent, more });
         }
     }
 
@@ -149,8 +180,9 @@ impl Ring {
     fn refill(&mut self) {
         let mut queue = self.ring.submission();
         while let Some(request) = self.backlog.front() {
-            // SAFETY: requests are made above, without addresses: they name the group of buffers, which stay mapped
-            // until nothing is in flight, and descriptors, of which the worst is that they are not open.
+            // SAFETY: requests are made above. They name the group of buffers, which stay mapped until nothing is in
+            // flight; bytes to send, which lie in `sends`, unmoved and unchanged, until the completion is taken; and
+            // descriptors, of which the worst is that they are not open.
             if unsafe { queue.push(request) }.is_err() {
                 return;
             }
@@ -167,6 +199,14 @@ impl Drop for Ring {
             self.queue(all.user_data(Token::Cancel.to_bits()));
             self.enter(None, &mut Vec::new());
         }
+    }
+}
+
+/// Keeps what has been sent, for its memory.
+fn recycle(spare: &mut Vec<Vec<u8>>, mut bytes: Vec<u8>) {
+    if spare.len() < SPARE_MAX {
+        bytes.clear();
+        spare.push(bytes);
     }
 }
 
@@ -197,5 +237,7 @@ const SUBMISSIONS: u32 = 256;
 /// For kernels that bring all at once: thousands of sockets may be ready. What does not fit the kernel keeps until there is
 /// room, at some cost.
 const COMPLETIONS: u32 = 4096;
+/// Vectors kept: a turn's worth, each of a small message.
+const SPARE_MAX: usize = 64;
 /// The longest wait; waking once a day is free.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -19,7 +19,7 @@ use super::ring::{Completion, Ring};
 use super::token::{Request, Token};
 use crate::buf::Buf;
 use crate::driver::writing::{Write, Writing, again};
-use crate::driver::{Op, Outcome};
+use crate::driver::{Cancel, Op, Outcome};
 use crate::key::{Direction, SocketKey};
 
 /// A connection and what is in flight on it.
@@ -29,6 +29,8 @@ pub(super) struct Stream {
     /// The most bytes of the recv in flight.
     recv: Option<usize>,
     writing: Writing,
+    /// What the kernel is sending by itself.
+    sending: Sending,
     /// What the kernel was asked in order to read.
     reading: Reading,
     /// It was asked to tell when a write may succeed.
@@ -40,6 +42,16 @@ pub(super) struct Stream {
     /// What receiving has failed with.
     failed: Option<Errno>,
     kept: Kept,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    None,
+    InFlight(Token),
+    /// It was asked to end that.
+    Ending,
+    /// It is over, and is to be told.
+    Done(Result<u32, Errno>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +69,7 @@ impl Stream {
             fd,
             recv: None,
             writing: Writing::new(),
+            sending: Sending::None,
             reading: Reading::None,
             awaits_writable: false,
             readable: false,
@@ -84,11 +97,7 @@ impl Stream {
     pub(super) fn attempt(&mut self, direction: Direction, ring: &mut Ring) -> Poll<io::Result<Outcome>> {
         match direction {
             Direction::Read => self.attempt_recv(ring),
-            Direction::Write => {
-                let polled = self.writing.attempt(&self.fd);
-                self.await_writable(ring);
-                polled
-            }
+            Direction::Write => self.attempt_write(ring),
         }
     }
 
@@ -99,15 +108,29 @@ impl Stream {
         polled
     }
 
+    /// As `send_all`, when the ring is entered next.
+    pub(super) fn send_soon(&mut self, data: &[u8], ring: &mut Ring) {
+        self.sending = Sending::InFlight(ring.send(&self.fd, self.key, data));
+    }
+
     /// Ends an operation. What the kernel does for it goes on, and what that brings stays here for the next.
-    pub(super) fn stop(&mut self, direction: Direction, ring: &mut Ring) {
-        match direction {
-            Direction::Read => {
+    pub(super) fn cancel(&mut self, direction: Direction, ring: &mut Ring) -> Cancel {
+        match (direction, self.sending) {
+            (Direction::Read, _) => {
                 self.recv = None;
                 self.kept.settle(&mut ring.buffers);
             }
-            Direction::Write => self.writing.stop(),
+            (Direction::Write, Sending::InFlight(token)) => {
+                ring.cancel(token);
+                self.sending = Sending::Ending;
+                return Cancel::Later;
+            }
+            (Direction::Write, _) => {
+                self.sending = Sending::None;
+                self.writing.stop();
+            }
         }
+        Cancel::Gone
     }
 
     /// Takes a completion in, and tells which operation may come to something by it.
@@ -117,11 +140,30 @@ impl Stream {
         completion: Completion,
         ring: &mut Ring,
     ) -> Option<Direction> {
-        if request == Request::Writable {
-            self.awaits_writable = false;
-            self.writing.note_writable();
-            return self.writing.is_due().then_some(Direction::Write);
+        match request {
+            Request::Receive | Request::Readable => self.complete_read(completion, ring),
+            Request::Writable => {
+                self.awaits_writable = false;
+                self.writing.note_writable();
+                self.writing.is_due().then_some(Direction::Write)
+            }
+            Request::Send => Some(self.complete_send(completion)),
         }
+    }
+
+    fn complete_send(&mut self, completion: Completion) -> Direction {
+        self.sending = match (completion.result, completion.unsent, self.sending) {
+            // The rest goes on like any other.
+            (Ok(sent), Some(bytes), Sending::InFlight(_)) => {
+                self.writing.start(Write::SendAll(bytes, sent as usize));
+                Sending::None
+            }
+            (result, ..) => Sending::Done(result),
+        };
+        Direction::Write
+    }
+
+    fn complete_read(&mut self, completion: Completion, ring: &mut Ring) -> Option<Direction> {
         if !completion.more {
             self.reading = Reading::None;
             // At the end of the stream, short of buffers, or cancelled: a plain call tells what is there.
@@ -150,7 +192,7 @@ impl Stream {
 
     /// No operation is in flight.
     pub(super) fn is_unused(&self) -> bool {
-        self.recv.is_none() && !self.writing.is_waiting()
+        self.recv.is_none() && !self.writing.is_waiting() && self.sending == Sending::None
     }
 
     /// The kernel does nothing for it.
@@ -183,6 +225,21 @@ impl Stream {
         }
         early.extend(self.failed.map(|error| Err(error.into())));
         (self.fd, early)
+    }
+
+    fn attempt_write(&mut self, ring: &mut Ring) -> Poll<io::Result<Outcome>> {
+        match self.sending {
+            Sending::InFlight(_) | Sending::Ending => return Poll::Pending,
+            Sending::Done(result) => {
+                self.sending = Sending::None;
+                let sent = result.map(|len| Outcome::Sent(len as usize));
+                return Poll::Ready(sent.map_err(io::Error::from));
+            }
+            Sending::None => {}
+        }
+        let polled = self.writing.attempt(&self.fd);
+        self.await_writable(ring);
+        polled
     }
 
     fn attempt_recv(&mut self, ring: &mut Ring) -> Poll<io::Result<Outcome>> {

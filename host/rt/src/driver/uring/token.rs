@@ -11,6 +11,8 @@ pub(super) enum Token {
     Listeners,
     /// Asks that another request end. Its own completion means nothing.
     Cancel,
+    /// Sends what the ring keeps under this number.
+    Send(u32),
     /// Of a socket, which has at most one of each.
     Socket(SocketKey, Request),
 }
@@ -24,6 +26,8 @@ pub(super) enum Request {
     Readable,
     /// To tell when something can be sent.
     Writable,
+    /// To send; on its way it is a [`Token::Send`].
+    Send,
 }
 
 impl Token {
@@ -32,6 +36,7 @@ impl Token {
             Token::Wakeup => (NO_SOCKET, 0),
             Token::Listeners => (NO_SOCKET, 1),
             Token::Cancel => (NO_SOCKET, 2),
+            Token::Send(number) => (SocketKey { generation: number, ..NO_SOCKET }, 3),
             Token::Socket(key, request) => {
                 assert!(key.index < NO_SOCKET.index, "more sockets than a token can name");
                 (key, request as u64)
@@ -48,10 +53,12 @@ impl Token {
         match (key.index == NO_SOCKET.index, code) {
             (true, 0) => Token::Wakeup,
             (true, 1) => Token::Listeners,
-            (true, _) => Token::Cancel,
+            (true, 2) => Token::Cancel,
+            (true, _) => Token::Send(key.generation),
             (false, code) if code == Request::Receive as u64 => Token::Socket(key, Request::Receive),
             (false, code) if code == Request::Readable as u64 => Token::Socket(key, Request::Readable),
-            (false, _) => Token::Socket(key, Request::Writable),
+            (false, code) if code == Request::Writable as u64 => Token::Socket(key, Request::Writable),
+            (false, _) => Token::Socket(key, Request::Send),
         }
     }
 }
@@ -67,15 +74,18 @@ mod tests {
     #[test]
     fn bits_round_trip() {
         let sockets = [(0, 0), (1, 2), ((1 << 30) - 2, u32::MAX)];
-        let requests = [Request::Receive, Request::Readable, Request::Writable];
+        let requests = [Request::Receive, Request::Readable, Request::Writable, Request::Send];
         let sockets = sockets.iter().flat_map(|(index, generation)| {
             requests
                 .map(|request| Token::Socket(SocketKey { index: *index, generation: *generation }, request))
         });
-        for token in sockets.chain([Token::Wakeup, Token::Listeners, Token::Cancel]) {
+        for token in sockets.chain(OTHERS) {
             assert_eq!(Token::from_bits(token.to_bits()), token);
         }
     }
+
+    const OTHERS: [Token; 5] =
+        [Token::Wakeup, Token::Listeners, Token::Cancel, Token::Send(0), Token::Send(u32::MAX)];
 
     #[test]
     #[should_panic(expected = "more sockets than a token can name")]
