@@ -103,6 +103,11 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr().add(start), chunk.len()) }
     }
 
+    #[cfg(test)]
+    pub(super) fn copied_bytes(&self) -> usize {
+        self.copied_bytes
+    }
+
     fn free(&mut self, buffer: u16) {
         // SAFETY: buffers are numbered below `BUFFERS`, and the mapping holds as many.
         let address = unsafe { self.memory.as_ptr().add(place(buffer)) };
@@ -150,4 +155,4 @@ const RING_BYTES: usize = BUFFERS as usize * size_of::<BufRingEntry>();
 const MEMORY_BYTES: usize = RING_BYTES + BUFFERS as usize * STRIDE;
 /// Of all sockets of a worker together. Beyond that buffers themselves are kept, and when they are gone bytes wait in
 /// their sockets, where the kernel bounds them.
-const COPIED_BYTES_MAX: usize = 4 << 20;
+pub(super) const COPIED_BYTES_MAX: usize = 4 << 20;

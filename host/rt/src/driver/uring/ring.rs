@@ -13,7 +13,7 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{Builder, EnterFlags, IoUring, cqueue, opcode};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::SendFlags;
 use slab::Slab;
 
 use super::buffers::{BUFFER_BYTES, Buffers, Chunk, GROUP};
@@ -62,16 +62,17 @@ impl Ring {
         self.push(opcode::RecvMulti::new(target(fd), GROUP).build(), token);
     }
 
-    /// Sends all of it, waiting for room if need be. Gives the token to cancel it by; it completes as the socket's `Send`.
-    pub(super) fn send(&mut self, fd: impl AsFd, socket: SocketKey, data: &[u8]) -> Token {
+    /// Sends what there is room for. It completes as soon as it is submitted, as the socket's `Send`: were the kernel to wait
+    /// for room, it might do so in a thread of its own.
+    pub(super) fn send(&mut self, fd: impl AsFd, socket: SocketKey, data: &[u8]) {
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.extend_from_slice(data);
-        let flags = SendFlags::NOSIGNAL.bits() | RecvFlags::WAITALL.bits();
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         // Small, and fewer than there are sockets: both fit.
-        let send = opcode::Send::new(target(fd), bytes.as_ptr(), bytes.len() as u32).flags(flags as i32);
+        let send =
+            opcode::Send::new(target(fd), bytes.as_ptr(), bytes.len() as u32).flags(flags.bits() as i32);
         let token = Token::Send(self.sends.insert((socket, bytes)) as u32);
         self.push(send.build(), token);
-        token
     }
 
     /// Tells once when one of the events is there.
@@ -155,6 +156,7 @@ impl Ring {
                 token = Token::Socket(socket, Request::Send);
                 match result {
                     Ok(len) if (len as usize) < bytes.len() => unsent = Some(bytes),
+                    Err(Errno::AGAIN | Errno::INTR) => unsent = Some(bytes),
                     _ => recycle(spare, bytes),
                 }
             }

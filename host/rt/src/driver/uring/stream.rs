@@ -29,7 +29,7 @@ pub(super) struct Stream {
     /// The most bytes of the recv in flight.
     recv: Option<usize>,
     writing: Writing,
-    /// What the kernel is sending by itself.
+    /// What the kernel is to send when the ring is entered next.
     sending: Sending,
     /// What the kernel was asked in order to read.
     reading: Reading,
@@ -47,8 +47,8 @@ pub(super) struct Stream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sending {
     None,
-    InFlight(Token),
-    /// It was asked to end that.
+    InFlight,
+    /// Nobody wants it any more, but it is still to be submitted, or its completion to be taken.
     Ending,
     /// It is over, and is to be told.
     Done(Result<u32, Errno>),
@@ -110,7 +110,8 @@ impl Stream {
 
     /// As `send_all`, when the ring is entered next.
     pub(super) fn send_soon(&mut self, data: &[u8], ring: &mut Ring) {
-        self.sending = Sending::InFlight(ring.send(&self.fd, self.key, data));
+        ring.send(&self.fd, self.key, data);
+        self.sending = Sending::InFlight;
     }
 
     /// Ends an operation. What the kernel does for it goes on, and what that brings stays here for the next.
@@ -120,8 +121,7 @@ impl Stream {
                 self.recv = None;
                 self.kept.settle(&mut ring.buffers);
             }
-            (Direction::Write, Sending::InFlight(token)) => {
-                ring.cancel(token);
+            (Direction::Write, Sending::InFlight | Sending::Ending) => {
                 self.sending = Sending::Ending;
                 return Cancel::Later;
             }
@@ -153,9 +153,9 @@ impl Stream {
 
     fn complete_send(&mut self, completion: Completion) -> Direction {
         self.sending = match (completion.result, completion.unsent, self.sending) {
-            // The rest goes on like any other.
-            (Ok(sent), Some(bytes), Sending::InFlight(_)) => {
-                self.writing.start(Write::SendAll(bytes, sent as usize));
+            // There was no room for all of it: the rest goes on as any other does.
+            (sent, Some(bytes), Sending::InFlight) => {
+                self.writing.start(Write::SendAll(bytes, sent.map_or(0, |sent| sent as usize)));
                 Sending::None
             }
             (result, ..) => Sending::Done(result),
@@ -227,9 +227,19 @@ impl Stream {
         (self.fd, early)
     }
 
+    #[cfg(test)]
+    pub(super) fn is_receiving(&self) -> bool {
+        self.reading == Reading::InFlight(Request::Receive)
+    }
+
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept.len()
+    }
+
     fn attempt_write(&mut self, ring: &mut Ring) -> Poll<io::Result<Outcome>> {
         match self.sending {
-            Sending::InFlight(_) | Sending::Ending => return Poll::Pending,
+            Sending::InFlight | Sending::Ending => return Poll::Pending,
             Sending::Done(result) => {
                 self.sending = Sending::None;
                 let sent = result.map(|len| Outcome::Sent(len as usize));
