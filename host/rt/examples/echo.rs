@@ -1,4 +1,4 @@
-//! A native echo server: `echo [--workers N] [--driver epoll|io-uring] [ADDRESS]`, by default one worker with epoll on
+//! A native echo server: `echo [--workers N] [--driver auto|epoll|io-uring] [ADDRESS]`, by default one worker on
 //! 127.0.0.1:7000.
 
 use std::io;
@@ -11,6 +11,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 fn main() -> io::Result<()> {
     let Arguments { workers, driver, address } = arguments()?;
     raise_open_files()?;
+    let driver = driver.unwrap_or_else(|| {
+        let (driver, why_not) = DriverKind::IoUring.or_epoll();
+        why_not.inspect(|why| eprintln!("on epoll: {why}"));
+        driver
+    });
     // Each worker gets a duplicate.
     let listener = ListenOptions::default().listen(address)?;
     eprintln!("listening on {}", listener.local_addr()?);
@@ -69,17 +74,18 @@ async fn send(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 
 struct Arguments {
     workers: usize,
-    driver: DriverKind,
+    /// None for the best there is.
+    driver: Option<DriverKind>,
     address: SocketAddr,
 }
 
 fn arguments() -> io::Result<Arguments> {
     let usage = || {
-        let usage = "usage: echo [--workers N] [--driver epoll|io-uring] [ADDRESS]";
+        let usage = "usage: echo [--workers N] [--driver auto|epoll|io-uring] [ADDRESS]";
         io::Error::new(io::ErrorKind::InvalidInput, usage)
     };
     let address = SocketAddr::from(([127, 0, 0, 1], 7000));
-    let mut given = Arguments { workers: 1, driver: DriverKind::Epoll, address };
+    let mut given = Arguments { workers: 1, driver: None, address };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -89,8 +95,9 @@ fn arguments() -> io::Result<Arguments> {
             }
             "--driver" => {
                 given.driver = match arguments.next().as_deref() {
-                    Some("epoll") => DriverKind::Epoll,
-                    Some("io-uring") => DriverKind::IoUring,
+                    Some("auto") => None,
+                    Some("epoll") => Some(DriverKind::Epoll),
+                    Some("io-uring") => Some(DriverKind::IoUring),
                     _ => return Err(usage()),
                 }
             }
