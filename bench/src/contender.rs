@@ -41,6 +41,8 @@ pub enum Contender {
     Go,
     /// conet's runtime without the sandbox: conet-rt's example.
     Runtime,
+    /// The same, on io_uring.
+    RuntimeIoUring,
     /// conet, a program: all coroutines in one instance, started with `go`.
     ConetGo,
     /// The same, on io_uring.
@@ -62,7 +64,7 @@ pub enum Contender {
 
 impl Contender {
     /// All that this program knows, baselines first.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Epoll,
         Self::EpollC,
         Self::IoUring,
@@ -70,6 +72,7 @@ impl Contender {
         Self::TokioMulti,
         Self::Go,
         Self::Runtime,
+        Self::RuntimeIoUring,
         Self::ConetGo,
         Self::ConetGoIoUring,
         Self::ConetInstance,
@@ -89,6 +92,7 @@ impl Contender {
             Self::TokioMulti => "tokio, multi-thread",
             Self::Go => "Go, net",
             Self::Runtime => "conet-rt, native",
+            Self::RuntimeIoUring => "conet-rt, native, io_uring",
             Self::ConetGo => "conet, one instance (`go`)",
             Self::ConetGoIoUring => "conet, one instance (`go`), io_uring",
             Self::ConetInstance => "conet, an instance each",
@@ -111,9 +115,9 @@ impl Contender {
         self.artifacts().first() == Some(&Artifact::Host)
     }
 
-    /// Whether it is conet with that driver.
+    /// Whether it is conet, or its runtime, with that driver.
     pub(crate) fn is_on_io_uring(self) -> bool {
-        matches!(self, Self::ConetGoIoUring | Self::ConetInstanceIoUring)
+        matches!(self, Self::RuntimeIoUring | Self::ConetGoIoUring | Self::ConetInstanceIoUring)
     }
 
     /// Whether each of its coroutines has an instance of its own.
@@ -126,10 +130,13 @@ impl Contender {
         let built = self.artifacts().iter().try_for_each(|artifact| artifact.prepare(build));
         Ok(match self {
             Self::Go => built.err().map(|error| format!("{error:#}")),
-            Self::IoUring if !serve::io_uring::is_available() => Some("there is no io_uring here".into()),
+            _ if (self == Self::IoUring || self.is_on_io_uring()) && !serve::io_uring::is_available() => {
+                Some("there is no io_uring here".into())
+            }
             _ if self.is_on_io_uring() => {
                 built?;
-                (!has_drivers()).then(|| "this conet-host has no option --driver io-uring".into())
+                (self.is_conet() && !has_drivers())
+                    .then(|| "this conet-host has no option --driver io-uring".into())
             }
             Self::Other(other) if !other.is_found() => Some("its program is not found".into()),
             _ => {
@@ -175,7 +182,8 @@ impl Contender {
             Self::Tokio => command.arg("serve-tokio"),
             Self::TokioMulti => command.args(["serve-tokio", "--multi-thread"]),
             Self::EpollC | Self::Go => &mut command,
-            Self::Runtime => command.args(["--workers", "1"]),
+            Self::Runtime => command.args(["--workers", "1", "--driver", "epoll"]),
+            Self::RuntimeIoUring => command.args(["--workers", "1", "--driver", "io-uring"]),
             _ if self.has_an_instance_each() => self.host(&mut command, 1).args(["--listen", ANY_PORT]),
             _ => self.host(&mut command, 1),
         };
@@ -208,7 +216,7 @@ impl Contender {
             Self::Epoll | Self::IoUring | Self::Tokio | Self::TokioMulti => &[Artifact::Bench],
             Self::EpollC => &[Artifact::EpollC],
             Self::Go => &[Artifact::Go],
-            Self::Runtime => &[Artifact::Runtime],
+            Self::Runtime | Self::RuntimeIoUring => &[Artifact::Runtime],
             Self::ConetGo | Self::ConetGoIoUring => &[Artifact::Host, Artifact::Echo],
             Self::ConetInstance | Self::ConetInstanceIoUring => &[Artifact::Host, Artifact::EchoHandler],
             Self::Lunatic | Self::Wasmtime | Self::Coost | Self::Other(_) => &[],
@@ -257,6 +265,7 @@ mod tests {
             "{handler}"
         );
         assert!(handler.ends_with("echo-handler.wasm"), "{handler}");
+        assert_eq!(words(Contender::RuntimeIoUring), "--workers 1 --driver io-uring 127.0.0.1:0");
         assert_eq!(words(Contender::TokioMulti), "serve-tokio --multi-thread 127.0.0.1:0");
         assert_eq!(words(Contender::EpollC), "127.0.0.1:0");
     }

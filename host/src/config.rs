@@ -2,6 +2,7 @@
 //!
 //! Plain data. Text from flags and files becomes a type that cannot be wrong, or an error that says what to write.
 
+pub mod driver;
 pub mod limits;
 pub mod machine;
 pub mod net;

@@ -99,6 +99,9 @@ pub enum StartError {
     /// The machine does not allow it.
     #[error("{0}")]
     Machine(#[from] MachineError),
+    /// The driver that is asked for cannot be had.
+    #[error("--driver io-uring: {0}; or leave the choice to --driver auto")]
+    Driver(io::Error),
     /// Threads, descriptors.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -121,7 +124,7 @@ impl StartError {
             StartError::Load { error: LoadError::Engine(_), .. } => Exit::Machine,
             StartError::Scan { .. } | StartError::Load { .. } => Exit::Refused,
             StartError::Bind { .. } => Exit::Bind,
-            StartError::Machine(_) => Exit::Machine,
+            StartError::Machine(_) | StartError::Driver(_) => Exit::Machine,
             StartError::System(_) => Exit::Guest(1),
         }
     }

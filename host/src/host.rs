@@ -13,11 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conet_rt::{Handle, Worker, WorkerConfig, net::ListenOptions};
+use conet_rt::{Handle, Worker, net::ListenOptions};
 use tracing::{debug, info, warn};
 
 use crate::{
-    config::{machine::Machine, tenant::TenantConfig},
+    config::{driver::Driver, machine::Machine, tenant::TenantConfig},
     exit::{Exit, StartError},
     imports::Context,
     messages::Messages,
@@ -41,12 +41,14 @@ mod context;
 mod occurrence;
 mod room;
 mod wishes;
+mod workers;
 
 use component::read;
 use context::context;
 use occurrence::{Occurrence, forward, next, watch_signals};
 use room::Room;
 use wishes::{Wish, Wishes};
+use workers::start_workers;
 
 /// What to run, and how.
 pub struct Options {
@@ -58,6 +60,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// Worker threads.
     pub workers: usize,
+    /// What they wait for their sockets with.
+    pub driver: Driver,
     /// Where compiled code is kept; none keeps none.
     pub cache: Option<PathBuf>,
     /// Guests are preempted. Only a measurement does without: then one that spins has its worker for ever.
@@ -92,7 +96,7 @@ impl Host {
         events: Sender<Occurrence>,
         starting: &AtomicBool,
     ) -> Result<Self, StartError> {
-        let Options { component: path, tenant: config, listen, workers, cache, preemption } = options;
+        let Options { component: path, tenant: config, listen, workers, driver, cache, preemption } = options;
         let bytes = read(&path)?;
         let scan = scan(&bytes, FLATTENED_INSTANCES_MAX)
             .map_err(|error| StartError::Scan { path: path.clone(), error })?;
@@ -132,7 +136,7 @@ impl Host {
             false => None,
         };
         let ticker = preemption.then(|| Ticker::start(loaded.engine.clone())).transpose()?;
-        let workers = start_workers(workers, ticker.as_ref())?;
+        let workers = start_workers(workers, driver, ticker.as_ref())?;
         let handles: Vec<Handle> = workers.iter().map(Worker::handle).collect();
         let context = Arc::new(context(config, role, &room, messages)?);
         let tenant = Tenant::new(Sandbox { context, loaded }, handles, forward(events.clone())?);
@@ -267,15 +271,6 @@ impl Host {
 
 fn counted(coroutines: u64) -> String {
     format!("{coroutines} coroutine{}", if coroutines == 1 { "" } else { "s" })
-}
-
-fn start_workers(count: usize, ticker: Option<&Ticker>) -> std::io::Result<Vec<Worker>> {
-    let config = |index| WorkerConfig {
-        name: format!("worker-{index}"),
-        hooks: ticker.map(|ticker| Box::new(ticker.hooks()) as _),
-        ..WorkerConfig::default()
-    };
-    (0..count).map(|index| Worker::start(config(index))).collect()
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

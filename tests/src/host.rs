@@ -127,7 +127,13 @@ impl Launch {
     /// Starts it.
     pub fn start(self) -> Host {
         let mut command = Command::new(&self.binary);
-        command.arg("run").args(&self.options);
+        command.arg("run");
+        if let Some(driver) = std::env::var_os("CONET_DRIVER")
+            && !self.options.iter().any(|option| option == "--driver")
+        {
+            command.arg("--driver").arg(driver);
+        }
+        command.args(&self.options);
         if self.cache {
             command.arg("--cache").arg(artifacts::code_cache());
         }

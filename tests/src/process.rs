@@ -44,6 +44,12 @@ impl Process {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the process is alive").count()
     }
 
+    /// Whether one of them is of this kind, as `/proc` names it.
+    pub fn has_descriptor(self, kind: &str) -> bool {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("the process is alive");
+        fds.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|link| link.as_os_str() == kind))
+    }
+
     /// The loopback port it listens on, once it does.
     pub fn listening(self) -> SocketAddr {
         let start = Instant::now();

@@ -186,14 +186,34 @@ fn quiet_leaves_only_errors() {
 }
 
 #[test]
+fn driver_is_what_was_asked_for_or_the_best_there_is() {
+    let named = Launch::guest("ending").option("--driver", "io-uring").arg("ok").finish();
+    let has_io_uring = named.code() != 6;
+    if has_io_uring {
+        named.assert_code(0);
+    } else {
+        eprintln!("SKIPPED, but for the refusal: {}", named.stderr);
+        named.assert_stderr("there is no io_uring").assert_stderr("--driver auto");
+    }
+    let drivers = [("auto", has_io_uring), ("io-uring", has_io_uring), ("epoll", false)];
+    for (driver, is_ring) in drivers.into_iter().filter(|(driver, _)| has_io_uring || *driver != "io-uring") {
+        let host = Launch::guest("echo").option("--driver", driver).arg("127.0.0.1:0").start();
+        peer::echo_exact(host.connect(), 100_000);
+        assert_eq!(host.process().has_descriptor("anon_inode:[io_uring]"), is_ring, "--driver {driver}");
+        host.stop();
+    }
+}
+
+#[test]
 fn bad_arguments_exit_2_and_say_what_is_wrong() {
-    let cases: [(&str, &str); 12] = [
+    let cases: [(&str, &str); 13] = [
         ("--no-such-option", "1"),
         ("--listen", "nowhere"),
         ("--isolation", "none"),
         ("--workers", "0"),
         ("--workers", "many"),
         ("--instances", "2"),
+        ("--driver", "io_uring"),
         ("--memory-max", "12parsecs"),
         ("--cpu-max", "soon"),
         ("--connections-max", "0"),

@@ -1,21 +1,27 @@
-//! A native echo server: `echo [--workers N] [ADDRESS]`, by default one worker on 127.0.0.1:7000.
+//! A native echo server: `echo [--workers N] [--driver auto|epoll|io-uring] [ADDRESS]`, by default one worker on
+//! 127.0.0.1:7000.
 
 use std::io;
 use std::net::SocketAddr;
 
 use conet_rt::net::{ListenOptions, TcpListener, TcpStream};
-use conet_rt::{Worker, WorkerConfig, spawn, time};
+use conet_rt::{DriverKind, Worker, WorkerConfig, spawn, time};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn main() -> io::Result<()> {
-    let (workers, address) = arguments()?;
+    let Arguments { workers, driver, address } = arguments()?;
     raise_open_files()?;
+    let driver = driver.unwrap_or_else(|| {
+        let (driver, why_not) = DriverKind::IoUring.or_epoll();
+        why_not.inspect(|why| eprintln!("on epoll: {why}"));
+        driver
+    });
     // Each worker gets a duplicate.
     let listener = ListenOptions::default().listen(address)?;
     eprintln!("listening on {}", listener.local_addr()?);
     let started = (0..workers).map(|number| {
-        let worker =
-            Worker::start(WorkerConfig { name: format!("worker-{number}"), ..WorkerConfig::default() })?;
+        let name = format!("worker-{number}");
+        let worker = Worker::start(WorkerConfig { name, driver, ..WorkerConfig::default() })?;
         let listener = listener.try_clone()?;
         worker.handle().spawn(move || serve(listener)).map_err(io::Error::other)?;
         Ok(worker)
@@ -66,18 +72,37 @@ async fn send(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn arguments() -> io::Result<(usize, SocketAddr)> {
-    let usage = || io::Error::new(io::ErrorKind::InvalidInput, "usage: echo [--workers N] [ADDRESS]");
-    let (mut workers, mut address) = (1, SocketAddr::from(([127, 0, 0, 1], 7000)));
+struct Arguments {
+    workers: usize,
+    /// None for the best there is.
+    driver: Option<DriverKind>,
+    address: SocketAddr,
+}
+
+fn arguments() -> io::Result<Arguments> {
+    let usage = || {
+        let usage = "usage: echo [--workers N] [--driver auto|epoll|io-uring] [ADDRESS]";
+        io::Error::new(io::ErrorKind::InvalidInput, usage)
+    };
+    let address = SocketAddr::from(([127, 0, 0, 1], 7000));
+    let mut given = Arguments { workers: 1, driver: None, address };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--workers" => {
                 let number = arguments.next().ok_or_else(usage)?;
-                workers = number.parse().map_err(|_| usage())?;
+                given.workers = number.parse().map_err(|_| usage())?;
             }
-            text => address = text.parse().map_err(|_| usage())?,
+            "--driver" => {
+                given.driver = match arguments.next().as_deref() {
+                    Some("auto") => None,
+                    Some("epoll") => Some(DriverKind::Epoll),
+                    Some("io-uring") => Some(DriverKind::IoUring),
+                    _ => return Err(usage()),
+                }
+            }
+            text => given.address = text.parse().map_err(|_| usage())?,
         }
     }
-    Ok((workers, address))
+    Ok(given)
 }

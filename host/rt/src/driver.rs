@@ -3,10 +3,12 @@
 //! From `submit` until its completion is taken, an operation's buffer and the descriptor it works on belong to the
 //! driver. A driver may complete an operation on its own (`wait` announces it) or only once it is asked (`take`). Epoll
 //! receives small messages in the wait, while the kernel's code for it is warm, and large ones when asked, into a buffer
-//! that is warm when their task reads it.
+//! that is warm when their task reads it. io_uring does the same, but that the kernel receives and sends the small ones by itself.
 
 mod epoll;
 mod test;
+mod uring;
+mod writing;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +22,8 @@ use crate::key::{OpKey, SocketKey};
 use crate::remote::Remote;
 use epoll::Epoll;
 use test::Test;
+pub use uring::Unavailable;
+use uring::Uring;
 
 /// Which driver a worker uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,9 +31,29 @@ pub enum DriverKind {
     /// Readiness by epoll, the system call tried first.
     #[default]
     Epoll,
+    /// Completions by io_uring, of Linux 6.0 or later, where it is allowed: see [`check`](DriverKind::check).
+    IoUring,
     /// For tests: real sockets, but completions come late and out of order, those of cancelled operations too.
     /// The number is the seed.
     Test(u64),
+}
+
+impl DriverKind {
+    /// Whether this thread could have a worker with this driver now. Making one fails in the same way.
+    pub fn check(self) -> Result<(), Unavailable> {
+        match self {
+            DriverKind::IoUring => uring::check(),
+            DriverKind::Epoll | DriverKind::Test(_) => Ok(()),
+        }
+    }
+
+    /// This driver, or epoll where it cannot be had, with the reason.
+    pub fn or_epoll(self) -> (DriverKind, Option<Unavailable>) {
+        match self.check() {
+            Ok(()) => (self, None),
+            Err(why) => (DriverKind::Epoll, Some(why)),
+        }
+    }
 }
 
 /// What a socket is.
@@ -73,18 +97,22 @@ pub(crate) enum Cancel {
     Later,
 }
 
-/// The driver of a worker. The set is closed; io_uring's place is beside epoll's.
+/// The driver of a worker. The set is closed.
 pub(crate) enum Driver {
     Epoll(Epoll),
+    Uring(Box<Uring>),
     Test(Box<Test>),
 }
 
+/// A socket that is its driver's no more: its descriptor, and what was received on it early, in order.
+pub(crate) type Released = (OwnedFd, Vec<io::Result<Outcome>>);
+
 impl Driver {
     pub(crate) fn new(kind: DriverKind, remote: Arc<Remote>) -> io::Result<Driver> {
-        let epoll = Epoll::new(remote)?;
         Ok(match kind {
-            DriverKind::Epoll => Driver::Epoll(epoll),
-            DriverKind::Test(seed) => Driver::Test(Box::new(Test::new(epoll, seed))),
+            DriverKind::Epoll => Driver::Epoll(Epoll::new(remote)?),
+            DriverKind::IoUring => Driver::Uring(Box::new(Uring::new(remote)?)),
+            DriverKind::Test(seed) => Driver::Test(Box::new(Test::new(Epoll::new(remote)?, seed))),
         })
     }
 
@@ -92,15 +120,42 @@ impl Driver {
     pub(crate) fn register(&mut self, socket: SocketKey, fd: OwnedFd, kind: Kind) {
         match self {
             Driver::Epoll(driver) => driver.register(socket, fd, kind),
+            Driver::Uring(driver) => driver.register(socket, fd, kind),
             Driver::Test(driver) => driver.inner.register(socket, fd, kind),
         }
     }
 
-    /// Gives a socket back. Nothing may be in flight on it.
-    pub(crate) fn deregister(&mut self, socket: SocketKey) -> OwnedFd {
+    /// Gives a socket back. No operation may be in flight on it.
+    pub(crate) fn deregister(&mut self, socket: SocketKey) -> Released {
         match self {
-            Driver::Epoll(driver) => driver.deregister(socket),
-            Driver::Test(driver) => driver.deregister(socket),
+            Driver::Epoll(driver) => (driver.deregister(socket), Vec::new()),
+            Driver::Uring(driver) => driver.deregister(socket),
+            Driver::Test(driver) => (driver.deregister(socket), Vec::new()),
+        }
+    }
+
+    /// Closes a socket, at the next wait at the latest. No operation may be in flight on it.
+    pub(crate) fn close(&mut self, socket: SocketKey) {
+        match self {
+            Driver::Epoll(driver) => drop(driver.deregister(socket)),
+            Driver::Uring(driver) => driver.close(socket),
+            Driver::Test(driver) => drop(driver.deregister(socket)),
+        }
+    }
+
+    /// Whether something was received on a socket on which no operation is in flight.
+    pub(crate) fn holds_bytes(&mut self, socket: SocketKey) -> bool {
+        match self {
+            Driver::Uring(driver) => driver.holds_bytes(socket),
+            Driver::Epoll(_) | Driver::Test(_) => false,
+        }
+    }
+
+    /// Gives the kernel what it gets at the next wait otherwise.
+    pub(crate) fn flush(&mut self) {
+        match self {
+            Driver::Uring(driver) => driver.flush(),
+            Driver::Epoll(_) | Driver::Test(_) => {}
         }
     }
 
@@ -108,6 +163,7 @@ impl Driver {
     pub(crate) fn fd(&self, socket: SocketKey) -> BorrowedFd<'_> {
         match self {
             Driver::Epoll(driver) => driver.fd(socket),
+            Driver::Uring(driver) => driver.fd(socket),
             Driver::Test(driver) => driver.inner.fd(socket),
         }
     }
@@ -116,6 +172,7 @@ impl Driver {
     pub(crate) fn submit(&mut self, key: OpKey, op: Op) -> Poll<io::Result<Outcome>> {
         match self {
             Driver::Epoll(driver) => driver.submit(key, op),
+            Driver::Uring(driver) => driver.submit(key, op),
             Driver::Test(driver) => driver.submit(key, op),
         }
     }
@@ -124,7 +181,19 @@ impl Driver {
     pub(crate) fn send_all(&mut self, socket: SocketKey, data: &[u8]) -> Poll<io::Result<()>> {
         match self {
             Driver::Epoll(driver) => driver.send_all(socket, data),
+            Driver::Uring(driver) => driver.send_all(socket, data),
             Driver::Test(driver) => driver.send_all(socket, data),
+        }
+    }
+
+    /// As `send_all`, at the next wait at the latest.
+    pub(crate) fn send_soon(&mut self, socket: SocketKey, data: &[u8]) -> Poll<io::Result<()>> {
+        match self {
+            Driver::Uring(driver) => {
+                driver.send_soon(socket, data);
+                Poll::Pending
+            }
+            Driver::Epoll(_) | Driver::Test(_) => self.send_all(socket, data),
         }
     }
 
@@ -132,6 +201,7 @@ impl Driver {
     pub(crate) fn take(&mut self, key: OpKey) -> Poll<io::Result<Outcome>> {
         match self {
             Driver::Epoll(driver) => driver.take(key),
+            Driver::Uring(driver) => driver.take(key),
             Driver::Test(driver) => driver.take(key),
         }
     }
@@ -140,6 +210,7 @@ impl Driver {
     pub(crate) fn cancel(&mut self, key: OpKey) -> Cancel {
         match self {
             Driver::Epoll(driver) => driver.cancel(key),
+            Driver::Uring(driver) => driver.cancel(key),
             Driver::Test(driver) => driver.cancel(key),
         }
     }
@@ -148,6 +219,7 @@ impl Driver {
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, announced: &mut Vec<OpKey>) {
         match self {
             Driver::Epoll(driver) => driver.wait(timeout, announced),
+            Driver::Uring(driver) => driver.wait(timeout, announced),
             Driver::Test(driver) => driver.wait(timeout, announced),
         }
     }
@@ -156,6 +228,7 @@ impl Driver {
     pub(crate) fn nudge(&mut self, socket: SocketKey) {
         match self {
             Driver::Epoll(driver) => driver.nudge(socket),
+            Driver::Uring(driver) => driver.nudge(socket),
             Driver::Test(driver) => driver.inner.nudge(socket),
         }
     }

@@ -53,7 +53,7 @@ mod stack;
 mod sync;
 
 pub use buf::{BUF_BYTES, Buf};
-pub use driver::DriverKind;
+pub use driver::{DriverKind, Unavailable};
 pub use executor::{JoinError, Task};
 pub use remote::{Stopped, WorkerId};
 pub use stack::{Stack, Stacks};

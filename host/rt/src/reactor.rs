@@ -10,7 +10,7 @@ mod upcoming;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -175,9 +175,11 @@ impl Reactor {
         let Some(socket) = open(&mut self.sockets, key) else { return false };
         let mut byte = [0u8];
         let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        // In this order: the kernel may move bytes from the socket to the driver meanwhile.
         socket.is_unused()
             && socket.left.is_nothing()
             && rustix::net::recv(self.driver.fd(key), &mut byte, peek) == Err(rustix::io::Errno::AGAIN)
+            && !self.driver.holds_bytes(key)
     }
 
     /// The descriptor of an open socket, for calls that never wait.
@@ -204,7 +206,7 @@ impl Reactor {
 
     /// Sends what is to be sent, waits for completions and timers, and moves those to wake into `woken`.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) {
-        self.flush();
+        self.flush_soon();
         let timeout = match self.timers.timeout(Instant::now) {
             Some(first) => Some(timeout.map_or(first, |timeout| timeout.min(first))),
             None => timeout,
@@ -266,9 +268,9 @@ impl Reactor {
         }
     }
 
-    fn remove(&mut self, key: SocketKey) -> OwnedFd {
+    fn remove(&mut self, key: SocketKey) {
         self.sockets.remove(key.index as usize);
-        self.driver.deregister(key)
+        self.driver.close(key);
     }
 }
 

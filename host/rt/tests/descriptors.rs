@@ -2,14 +2,24 @@
 
 #![allow(clippy::disallowed_methods, reason = "the peers are std's, on loopback, where nothing keeps them")]
 
+#[path = "rt/drivers.rs"]
+#[allow(dead_code, reason = "shared with the other tests")]
+mod drivers;
+
 use conet_rt::net::{ListenOptions, TcpListener, TcpStream};
-use conet_rt::{WorkerConfig, block_on};
+use conet_rt::{DriverKind, block_on};
+use drivers::{config, real_drivers};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+/// One process-wide limit needs one test at a time.
 #[test]
 fn accept_reports_it_and_recovers() {
-    block_on(WorkerConfig::default(), async {
+    real_drivers().into_iter().for_each(run_out);
+}
+
+fn run_out(driver: DriverKind) {
+    block_on(config(driver), async {
         let any = "127.0.0.1:0".parse().unwrap();
         let listener = TcpListener::bind(any, &ListenOptions::default()).unwrap();
         let address = listener.local_addr().unwrap();

@@ -2,6 +2,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "the peers are std's, on loopback, where nothing keeps them")]
 
+#[path = "rt/drivers.rs"]
+#[allow(dead_code, reason = "shared with the other tests")]
+mod drivers;
+
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,23 +14,26 @@ use std::thread;
 use std::time::Duration;
 
 use conet_rt::net::{ListenOptions, TcpListener};
-use conet_rt::{Hooks, WorkerConfig, block_on};
+use conet_rt::{DriverKind, Hooks, WorkerConfig, block_on};
+use drivers::{config, real_drivers};
 use rustix::process::{Signal, getpid, kill_process};
 
 fn main() {
     let caught = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGNAL.as_raw(), caught.clone()).unwrap();
-    a_wait_goes_on();
-    assert!(caught.load(Ordering::Relaxed));
-    a_transfer_loses_nothing();
+    for driver in real_drivers() {
+        a_wait_goes_on(driver);
+        assert!(caught.swap(false, Ordering::Relaxed), "{driver:?}");
+        a_transfer_loses_nothing(driver);
+    }
 }
 
-/// Each signal ends an epoll_wait, whatever the handler's SA_RESTART, and the worker begins the next: only then it says that
+/// Each signal ends an epoll_wait or an io_uring_enter, whatever the handler's SA_RESTART, and the worker begins the next: only then it says that
 /// it sleeps once more.
-fn a_wait_goes_on() {
+fn a_wait_goes_on(driver: DriverKind) {
     let (asleep, sleeps) = mpsc::channel();
     let hooks = Some(Box::new(Asleep(asleep)) as Box<dyn Hooks + Send>);
-    let received = receive(hooks, move |mut peer| {
+    let received = receive(driver, hooks, move |mut peer| {
         sleeps.recv().unwrap();
         for _ in 0..100 {
             signal();
@@ -40,10 +47,10 @@ fn a_wait_goes_on() {
     assert_eq!(received, b"awake");
 }
 
-fn a_transfer_loses_nothing() {
+fn a_transfer_loses_nothing(driver: DriverKind) {
     let sent: Vec<u8> = (0..8_000_000u32).map(|place| (place / 7) as u8).collect();
     let bytes = sent.clone();
-    let received = receive(None, move |mut peer| {
+    let received = receive(driver, None, move |mut peer| {
         for chunk in bytes.chunks(10_000) {
             signal();
             peer.write_all(chunk).unwrap();
@@ -54,10 +61,11 @@ fn a_transfer_loses_nothing() {
 
 /// What this thread's worker receives of a peer, which is `send` on another thread.
 fn receive(
+    driver: DriverKind,
     hooks: Option<Box<dyn Hooks + Send>>,
     send: impl FnOnce(std::net::TcpStream) + Send + 'static,
 ) -> Vec<u8> {
-    block_on(WorkerConfig { hooks, ..WorkerConfig::default() }, async {
+    block_on(WorkerConfig { hooks, ..config(driver) }, async {
         let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).unwrap();
         let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().await.unwrap();

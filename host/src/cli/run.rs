@@ -13,6 +13,7 @@ use clap::Args;
 use super::log::Log;
 use crate::{
     config::{
+        driver::Driver,
         limits::Limits,
         net::{ConnectGrant, Grants, ListenGrant},
         tenant::{DirGrant, EnvVar, Instances, Isolation, TenantConfig},
@@ -47,6 +48,10 @@ pub struct Run {
     /// Worker threads [default: one for each core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
+    /// What workers wait for their sockets with: `epoll`, `io-uring`, or `auto`, which is io_uring where the kernel has
+    /// it and it is allowed.
+    #[arg(long, value_name = "DRIVER", default_value = "auto")]
+    driver: Driver,
     /// Copies of a program: `1`, or `per-worker`; they share listening sockets and nothing else.
     #[arg(long, value_name = "HOW", default_value = "1")]
     instances: Instances,
@@ -147,7 +152,7 @@ impl Run {
         };
         let preemption = self.no_preemption.is_none();
         let workers = workers.unwrap_or_else(cores);
-        Options { component, tenant, listen: self.listen, workers, cache, preemption }
+        Options { component, tenant, listen: self.listen, workers, driver: self.driver, cache, preemption }
     }
 
     fn limits(&self) -> Limits {

@@ -42,10 +42,16 @@ pub(crate) struct Epoll {
 
 impl Epoll {
     pub(crate) fn new(remote: Arc<Remote>) -> io::Result<Epoll> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let driver = Epoll::for_listeners(remote)?;
         // Edge-triggered, every write to it is an event: it need not be read.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        epoll::add(&epoll, &remote.wakeup, epoll::EventData::new_u64(WAKEUP), flags)?;
+        epoll::add(&driver.epoll, &driver.remote.wakeup, epoll::EventData::new_u64(WAKEUP), flags)?;
+        Ok(driver)
+    }
+
+    /// One that does not see when someone wakes the worker: another driver waits for that, and for this one's descriptor.
+    pub(super) fn for_listeners(remote: Arc<Remote>) -> io::Result<Epoll> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let events = Vec::with_capacity(EVENTS_MAX);
         let (sockets, due, owing) = Default::default();
         Ok(Epoll { epoll, remote, sockets, events, inbox: Inbox::new(), due, owing })
@@ -135,15 +141,7 @@ impl Epoll {
     }
 
     pub(crate) fn wait(&mut self, timeout: Option<Duration>, announced: &mut Vec<OpKey>) {
-        self.settle();
-        let due = std::mem::take(&mut self.due);
-        let timeout = if due.is_empty() { timeout } else { Some(Duration::ZERO) };
-        for key in due {
-            if let Some(socket) = self.socket_mut(key.socket) {
-                socket.accepted = 0;
-                announced.push(key);
-            }
-        }
+        let timeout = if self.announce_due(announced) { Some(Duration::ZERO) } else { timeout };
         let timeout = timeout.map(whole_milliseconds);
         self.events.clear();
         match epoll::wait(&self.epoll, spare_capacity(&mut self.events), timeout.as_ref()) {
@@ -155,6 +153,20 @@ impl Epoll {
             self.event(*event, announced);
         }
         self.events = events;
+    }
+
+    /// What comes before every wait, and needs none: whether something was announced.
+    pub(super) fn announce_due(&mut self, announced: &mut Vec<OpKey>) -> bool {
+        self.settle();
+        let due = std::mem::take(&mut self.due);
+        let any = !due.is_empty();
+        for key in due {
+            if let Some(socket) = self.socket_mut(key.socket) {
+                socket.accepted = 0;
+                announced.push(key);
+            }
+        }
+        any
     }
 
     pub(crate) fn nudge(&mut self, key: SocketKey) {
@@ -265,6 +277,13 @@ impl Epoll {
 
     fn socket_mut(&mut self, key: SocketKey) -> Option<&mut Socket> {
         self.sockets.get_mut(key.index as usize)?.as_mut().filter(|socket| socket.key == key)
+    }
+}
+
+impl AsFd for Epoll {
+    /// Readable when an event is there.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What operations of nobody's have left for a socket's next user.
 
+use std::collections::VecDeque;
 use std::io;
 
 use crate::driver::{Op, Outcome};
@@ -8,23 +9,27 @@ use crate::key::Direction;
 /// Nothing, most often.
 #[derive(Debug, Default)]
 pub(super) struct Left {
-    /// What a cancelled read came to all the same: the next one gets it.
-    read: Option<Box<io::Result<Outcome>>>,
+    /// What cancelled reads came to all the same, and what was received before it was asked for: the next ones get it.
+    reads: Option<Box<Reads>>,
     /// What became of bytes from the outbox.
     error: Option<io::Error>,
     /// An operation has failed.
     failed: bool,
 }
 
+/// In order, and never empty.
+#[derive(Debug, Default)]
+struct Reads(VecDeque<io::Result<Outcome>>);
+
 impl Left {
     pub(super) fn is_nothing(&self) -> bool {
-        self.read.is_none() && self.error.is_none()
+        self.reads.is_none() && self.error.is_none()
     }
 
     /// Keeps what a cancelled read came to. What a cancelled write came to is of no use to the next.
     pub(super) fn keep(&mut self, direction: Direction, result: io::Result<Outcome>) {
         if direction == Direction::Read && !matches!(result, Ok(Outcome::Cancelled)) {
-            self.read = Some(Box::new(result));
+            self.reads.get_or_insert_default().0.push_back(result);
         }
     }
 
@@ -45,13 +50,25 @@ impl Left {
 
     /// What this operation comes to without being submitted.
     pub(super) fn take_for(&mut self, op: &Op) -> Option<io::Result<Outcome>> {
-        match (op, self.read.as_deref_mut()) {
-            (Op::Connect(_) | Op::Send(_), _) => self.take_error().map(Err),
-            (Op::Recv(max), Some(Ok(Outcome::Received(buf)))) if buf.len() > *max => {
-                Some(Ok(Outcome::Received(buf.split_to(*max))))
-            }
-            (Op::Recv(_) | Op::Accept, _) => self.read.take().map(|result| *result),
+        match op {
+            Op::Connect(_) | Op::Send(_) => self.take_error().map(Err),
+            Op::Recv(max) => self.take_read(*max),
+            Op::Accept => self.take_read(usize::MAX),
         }
+    }
+
+    fn take_read(&mut self, max: usize) -> Option<io::Result<Outcome>> {
+        let Reads(reads) = self.reads.as_deref_mut()?;
+        if let Some(Ok(Outcome::Received(buf))) = reads.front_mut()
+            && buf.len() > max
+        {
+            return Some(Ok(Outcome::Received(buf.split_to(max))));
+        }
+        let read = reads.pop_front();
+        if reads.is_empty() {
+            self.reads = None;
+        }
+        read
     }
 
     /// What the operation comes to. A reset that a send has met ends the stream for receivers too, who would take it

@@ -13,6 +13,7 @@ use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use super::slot::Flight;
 use super::socket::open;
 use super::{NO_TICKET, Reactor};
+use crate::driver::Driver;
 use crate::error;
 use crate::key::SocketKey;
 use crate::prefetch;
@@ -64,7 +65,7 @@ impl Reactor {
             return Some(Ok(data.len()));
         }
         if self.outbox.is_full(data.len()) {
-            self.flush();
+            self.give_all(Driver::send_all);
         } else {
             self.flush_socket(key);
         }
@@ -82,14 +83,24 @@ impl Reactor {
         Some(Ok(data.len()))
     }
 
-    /// Gives the system all that is in the outbox.
+    /// Gives the system all that is in the outbox, now.
     pub(crate) fn flush(&mut self) {
+        self.give_all(Driver::send_all);
+        self.driver.flush();
+    }
+
+    /// As `flush`, together with the wait that comes next.
+    pub(super) fn flush_soon(&mut self) {
+        self.give_all(Driver::send_soon);
+    }
+
+    fn give_all(&mut self, send: Send) {
         if self.outbox.is_empty() {
             return;
         }
         let batch = self.outbox.take();
         for part in &batch.parts {
-            self.give(part.socket, &batch.bytes[part.bytes.clone()]);
+            self.give(part.socket, &batch.bytes[part.bytes.clone()], send);
         }
         self.outbox.recycle(batch);
     }
@@ -100,16 +111,16 @@ impl Reactor {
         if socket.unsent
             && let Some(bytes) = self.outbox.remove(key)
         {
-            self.give(key, &bytes);
+            self.give(key, &bytes, Driver::send_all);
         }
         self.sockets[key.index as usize].write.flight == Flight::Rest
     }
 
-    fn give(&mut self, key: SocketKey, bytes: &[u8]) {
+    fn give(&mut self, key: SocketKey, bytes: &[u8], send: Send) {
         // One that was reset sends nothing more.
         let Some(socket) = open(&mut self.sockets, key) else { return };
         socket.unsent = false;
-        match self.driver.send_all(key, bytes) {
+        match send(&mut self.driver, key, bytes) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => socket.left.keep_error(error),
             Poll::Pending => socket.write.flight = Flight::Rest,
@@ -133,6 +144,9 @@ impl Reactor {
         Ok(())
     }
 }
+
+/// One of the driver's ways to send all of something.
+type Send = fn(&mut Driver, SocketKey, &[u8]) -> Poll<io::Result<()>>;
 
 /// What is sent by way of the outbox: more is not worth the copy.
 const SMALL_BYTES_MAX: usize = 4 << 10;

@@ -14,7 +14,20 @@ use conet_rt::{DriverKind, WorkerConfig, block_on, time};
 pub(crate) fn drivers() -> impl Iterator<Item = DriverKind> {
     // Miri has time for one seed.
     let seeds = if cfg!(miri) { &[1][..] } else { &[1, 22, 333, 4444] };
-    [DriverKind::Epoll].into_iter().chain(seeds.iter().copied().map(DriverKind::Test))
+    real_drivers().into_iter().chain(seeds.iter().copied().map(DriverKind::Test))
+}
+
+/// Those that this machine has. Miri has no io_uring.
+pub(crate) fn real_drivers() -> Vec<DriverKind> {
+    let mut drivers = vec![DriverKind::Epoll];
+    if cfg!(miri) {
+        return drivers;
+    }
+    match DriverKind::IoUring.check() {
+        Ok(()) => drivers.push(DriverKind::IoUring),
+        Err(why) => eprintln!("SKIPPED under io_uring: {why}"),
+    }
+    drivers
 }
 
 pub(crate) fn config(driver: DriverKind) -> WorkerConfig {
@@ -48,6 +61,18 @@ pub(crate) async fn pair() -> (TcpStream, TcpStream) {
     let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (far, peer) = listener.accept().await.unwrap();
     assert_eq!(peer, near.local_addr().unwrap());
+    (near, far)
+}
+
+/// Two ends on which small messages have come and gone, so that more of them are expected.
+pub(crate) async fn warm_pair() -> (TcpStream, TcpStream) {
+    let (near, far) = pair().await;
+    for _ in 0..3 {
+        send_all(&far, b"warm").await.unwrap();
+        assert_eq!(recv_exact(&near, 4).await.unwrap(), b"warm");
+        send_all(&near, b"up").await.unwrap();
+        assert_eq!(recv_exact(&far, 2).await.unwrap(), b"up");
+    }
     (near, far)
 }
 

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use conet_rt::net::TcpStream;
-use conet_rt::{DriverKind, Worker, error, spawn, time};
+use conet_rt::{Worker, error, spawn, time};
 
 use crate::drivers::*;
 
@@ -70,15 +70,17 @@ fn a_reset_reaches_the_peer() {
 /// Not under the test driver, where a reset may overtake it.
 #[test]
 fn what_was_sent_comes_before_a_reset() {
-    under(DriverKind::Epoll, async {
-        let (near, mut far) = std_pair().await;
-        near.send(b"last words".to_vec()).await.unwrap();
-        near.reset();
-        let mut received = [0; 10];
-        far.read_exact(&mut received).unwrap();
-        assert_eq!(&received, b"last words");
-        assert_eq!(far.read(&mut received).unwrap_err().kind(), ErrorKind::ConnectionReset);
-    });
+    for driver in real_drivers() {
+        under(driver, async {
+            let (near, mut far) = std_pair().await;
+            near.send(b"last words".to_vec()).await.unwrap();
+            near.reset();
+            let mut received = [0; 10];
+            far.read_exact(&mut received).unwrap();
+            assert_eq!(&received, b"last words");
+            assert_eq!(far.read(&mut received).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        });
+    }
 }
 
 #[test]
@@ -193,6 +195,11 @@ fn idle_means_ready_for_another_request() {
     under_every_driver(|| async {
         let (near, mut far) = std_pair().await;
         assert!(near.is_idle());
+        for _ in 0..3 {
+            far.write_all(b"hello").unwrap();
+            assert_eq!(recv_exact(&near, 5).await.unwrap(), b"hello");
+            assert!(near.is_idle());
+        }
         let mut recv = near.recv(10);
         assert!(poll_once(&mut recv).await.is_pending());
         assert!(!near.is_idle(), "a recv is in flight");
@@ -230,7 +237,7 @@ fn a_stream_moves_to_another_worker() {
 fn what_was_received_moves_along() {
     under_every_driver(|| async {
         for _ in 0..50 {
-            let (near, far) = pair().await;
+            let (near, far) = warm_pair().await;
             let mut recv = near.recv(10);
             assert!(poll_once(&mut recv).await.is_pending());
             send_all(&far, b"early").await.unwrap();
@@ -258,6 +265,55 @@ fn what_was_received_moves_along() {
             return;
         }
         panic!("it was never ended in time");
+    });
+}
+
+/// More than is kept for one that does not ask, and slowly taken then.
+#[test]
+fn what_comes_while_nobody_waits_is_there_later() {
+    under_every_driver(|| async {
+        let (near, far) = warm_pair().await;
+        assert!(time::timeout(Duration::ZERO, near.recv(1)).await.is_err());
+        let sent = bytes(300_000);
+        let expected = sent.clone();
+        let sending = spawn(async move {
+            for part in sent.chunks(5_000) {
+                send_all(&far, part).await.unwrap();
+                look().await;
+            }
+        });
+        for _ in 0..20 {
+            look().await;
+        }
+        let mut received = Vec::new();
+        for max in [1, 10_000, 64 * 1024, 100].iter().cycle() {
+            let chunk = near.recv(*max).await.unwrap();
+            assert!(chunk.len() <= *max);
+            if chunk.is_empty() {
+                break;
+            }
+            received.extend_from_slice(&chunk);
+        }
+        assert!(received == expected);
+        sending.await.unwrap();
+    });
+}
+
+/// As any connection with bytes that nobody has read.
+#[test]
+fn a_connection_closed_over_unread_bytes_is_reset() {
+    under_every_driver(|| async {
+        let (near, mut far) = std_pair().await;
+        for _ in 0..3 {
+            far.write_all(b"read").unwrap();
+            assert_eq!(recv_exact(&near, 4).await.unwrap(), b"read");
+        }
+        far.write_all(b"unread").unwrap();
+        look().await;
+        drop(near);
+        // It has left by then.
+        look().await;
+        assert_eq!(far.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
 }
 
@@ -315,6 +371,8 @@ fn a_cancelled_connect_leaves_nothing_open() {
 fn urgent_data_does_not_stall_what_follows() {
     under_every_driver(|| async {
         let (near, mut far) = std_pair().await;
+        far.write_all(b"first").unwrap();
+        assert_eq!(recv_exact(&near, 5).await.unwrap(), b"first");
         // Registered, so that all depends on events.
         assert!(time::timeout(Duration::ZERO, near.recv(1)).await.is_err());
         far.write_all(b"before").unwrap();

@@ -7,10 +7,11 @@ use std::task::Poll;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{self, RecvFlags, SendFlags, SocketFlags, sockopt};
+use rustix::net::{self, RecvFlags, SocketFlags};
 
 use super::inbox::{CHUNK_BYTES_MAX, Chunk, Inbox};
 use crate::buf::Buf;
+use crate::driver::writing::{Write, Writing, again};
 use crate::driver::{Kind, Op, Outcome};
 use crate::key::{Direction, SocketKey};
 
@@ -25,14 +26,12 @@ pub(super) struct Socket {
     pub(super) accepted: u8,
     /// A read may succeed now.
     readable: bool,
-    /// A write may succeed now.
-    writable: bool,
     /// The peer has closed, or sent urgent data: a short read says nothing any more.
     unusual: bool,
     /// The last message received was no small one.
     bulky: bool,
     read: Option<Read>,
-    write: Option<Write>,
+    writing: Writing,
 }
 
 enum Read {
@@ -40,14 +39,6 @@ enum Read {
     Recv(usize),
     /// A recv that is complete, but for its task to take it.
     Received(Result<Chunk, Errno>),
-}
-
-enum Write {
-    /// The address, until the attempt has begun.
-    Connect(Option<SocketAddr>),
-    Send(Vec<u8>),
-    /// All of it is to be sent; so many bytes are.
-    SendAll(Vec<u8>, usize),
 }
 
 impl Socket {
@@ -59,11 +50,10 @@ impl Socket {
             registered: false,
             accepted: 0,
             readable: true,
-            writable: true,
             unusual: false,
             bulky: false,
             read: None,
-            write: None,
+            writing: Writing::new(),
         }
     }
 
@@ -83,15 +73,17 @@ impl Socket {
         self.accepted = 0;
         self.unusual |= flags.intersects(over | EventFlags::RDHUP | EventFlags::PRI);
         self.readable |= flags.intersects(over | EventFlags::IN | EventFlags::RDHUP | EventFlags::PRI);
-        self.writable |= flags.intersects(over | EventFlags::OUT);
+        if flags.intersects(over | EventFlags::OUT) {
+            self.writing.note_writable();
+        }
     }
 
     pub(super) fn start(&mut self, op: Op) {
         match op {
             Op::Accept => self.read = Some(Read::Accept),
             Op::Recv(max) => self.read = Some(Read::Recv(max)),
-            Op::Connect(address) => self.write = Some(Write::Connect(Some(address))),
-            Op::Send(data) => self.write = Some(Write::Send(data)),
+            Op::Connect(address) => self.writing.start(Write::Connect(Some(address))),
+            Op::Send(data) => self.writing.start(Write::Send(data)),
         }
     }
 
@@ -103,7 +95,7 @@ impl Socket {
                 Read::Accept | Read::Recv(_) => None,
             },
             Direction::Write => {
-                self.write = None;
+                self.writing.stop();
                 None
             }
         }
@@ -111,32 +103,24 @@ impl Socket {
 
     /// Sends all of it: now as much as goes, the rest as an operation in flight.
     pub(super) fn send_all(&mut self, data: &[u8]) -> Poll<io::Result<()>> {
-        let sent = match again(|| net::send(&self.fd, data, SendFlags::NOSIGNAL)) {
-            Ok(sent) if sent == data.len() => return Poll::Ready(Ok(())),
-            Ok(sent) => sent,
-            Err(Errno::AGAIN) => 0,
-            Err(error) => return Poll::Ready(Err(error.into())),
-        };
-        self.writable = false;
-        self.write = Some(Write::SendAll(data[sent..].to_vec(), 0));
-        Poll::Pending
+        self.writing.send_all(&self.fd, data)
     }
 
     pub(super) fn is_waiting(&self, direction: Direction) -> bool {
         match direction {
             Direction::Read => self.read.is_some(),
-            Direction::Write => self.write.is_some(),
+            Direction::Write => self.writing.is_waiting(),
         }
     }
 
     pub(super) fn is_quiet(&self) -> bool {
-        self.read.is_none() && self.write.is_none()
+        self.read.is_none() && !self.writing.is_waiting()
     }
 
     pub(super) fn may_try(&self, direction: Direction) -> bool {
         match direction {
             Direction::Read => self.readable,
-            Direction::Write => self.writable,
+            Direction::Write => self.writing.may_try(),
         }
     }
 
@@ -183,23 +167,15 @@ impl Socket {
         if !self.is_due(direction) {
             return Poll::Pending;
         }
-        let result = match direction {
-            Direction::Read => match self.read {
-                Some(Read::Recv(max)) => self.recv(max),
-                Some(Read::Accept) => self.accept(),
-                Some(Read::Received(_)) | None => {
-                    return self.stop(direction, inbox).map_or(Poll::Pending, Poll::Ready);
-                }
-            },
-            Direction::Write => match &mut self.write {
-                Some(Write::Send(_)) => self.send(),
-                Some(Write::SendAll(..)) => self.go_on_sending(),
-                Some(Write::Connect(address)) => match address.take() {
-                    Some(address) => self.begin_connect(address),
-                    None => self.finish_connect(),
-                },
-                None => return Poll::Pending,
-            },
+        if direction == Direction::Write {
+            return self.writing.attempt(&self.fd);
+        }
+        let result = match self.read {
+            Some(Read::Recv(max)) => self.recv(max),
+            Some(Read::Accept) => self.accept(),
+            Some(Read::Received(_)) | None => {
+                return self.stop(direction, inbox).map_or(Poll::Pending, Poll::Ready);
+            }
         };
         if let Err(Errno::AGAIN) = result {
             return Poll::Pending;
@@ -223,23 +199,6 @@ impl Socket {
         self.bulky = len >= CHUNK_BYTES_MAX;
     }
 
-    fn send(&mut self) -> Result<Outcome, Errno> {
-        let Some(Write::Send(data)) = &self.write else { return Err(Errno::AGAIN) };
-        let taken = again(|| net::send(&self.fd, data, SendFlags::NOSIGNAL));
-        let taken = taken.inspect_err(|error| self.writable = *error != Errno::AGAIN)?;
-        self.writable = taken == data.len();
-        Ok(Outcome::Sent(taken))
-    }
-
-    fn go_on_sending(&mut self) -> Result<Outcome, Errno> {
-        let Some(Write::SendAll(data, sent)) = &mut self.write else { return Err(Errno::AGAIN) };
-        while *sent < data.len() {
-            let taken = again(|| net::send(&self.fd, &data[*sent..], SendFlags::NOSIGNAL));
-            *sent += taken.inspect_err(|error| self.writable = *error != Errno::AGAIN)?;
-        }
-        Ok(Outcome::Sent(*sent))
-    }
-
     fn accept(&mut self) -> Result<Outcome, Errno> {
         if self.accepted >= ACCEPTS_MAX {
             return Err(Errno::AGAIN);
@@ -251,46 +210,11 @@ impl Socket {
             address.and_then(|address| SocketAddr::try_from(address).ok()).ok_or(Errno::AFNOSUPPORT)?;
         Ok(Outcome::Accepted(fd, address))
     }
-
-    fn begin_connect(&mut self, address: SocketAddr) -> Result<Outcome, Errno> {
-        match net::connect(&self.fd, &address) {
-            Ok(()) => Ok(Outcome::Connected),
-            Err(Errno::INPROGRESS | Errno::INTR) => {
-                self.writable = false;
-                Err(Errno::AGAIN)
-            }
-            // As a refusal on the spot: there is no local port left, or no memory.
-            Err(Errno::AGAIN) => Err(Errno::ADDRNOTAVAIL),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn finish_connect(&mut self) -> Result<Outcome, Errno> {
-        sockopt::socket_error(&self.fd)??;
-        match net::getpeername(&self.fd) {
-            Ok(_) => Ok(Outcome::Connected),
-            Err(Errno::NOTCONN) => {
-                self.writable = false;
-                Err(Errno::AGAIN)
-            }
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// What an early recv came to.
 fn received(result: Result<Chunk, Errno>, inbox: &mut Inbox) -> io::Result<Outcome> {
     Ok(Outcome::Received(inbox.take(result?)))
-}
-
-/// Repeats what a signal has interrupted.
-fn again<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
-    }
 }
 
 /// Connections accepted on a listener before other work runs.
