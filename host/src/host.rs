@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conet_rt::{Handle, Worker, WorkerConfig, net::ListenOptions};
+use conet_rt::{Handle, Stacks, Worker, WorkerConfig, net::ListenOptions};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -22,13 +22,8 @@ use crate::{
     imports::Context,
     messages::Messages,
     sandbox::{
-        cache::Cache,
-        component::Loaded,
-        coroutine::Sandbox,
-        engine::{EngineOptions, Instances},
-        scan::scan,
-        ticker::Ticker,
-        trap::Ended,
+        cache::Cache, component::Loaded, coroutine::Sandbox, engine::EngineOptions, pooled::Pooled,
+        scan::scan, ticker::Ticker, trap::Ended,
     },
     tenancy::{
         role::Role,
@@ -102,12 +97,12 @@ impl Host {
         }
         let room = Room::measure(&Machine::read(), &config, role, workers)?;
 
-        let fresh = config.limits.fresh_memory_bytes_max;
-        let (instances, memory) = match role {
-            Role::IsolatedHandler => (Instances::Pooled(room.instances as u32), fresh),
-            _ => (Instances::Mapped, fresh.max(config.limits.shared_memory_bytes_max)),
+        let memory = if role == Role::IsolatedHandler {
+            config.limits.fresh_memory_bytes_max
+        } else {
+            config.limits.fresh_memory_bytes_max.max(config.limits.shared_memory_bytes_max)
         };
-        let engine = EngineOptions::new(&config.limits, scan.fibers, instances, memory);
+        let engine = EngineOptions::new(&config.limits, scan.fibers, memory);
         let cache = cache.and_then(|path| {
             let opened = Cache::open(&path);
             opened.inspect_err(|error| warn!("running without the compile cache: {error}")).ok()
@@ -123,11 +118,19 @@ impl Host {
             true => Some(bind(listen.unwrap_or(LISTEN_DEFAULT))?),
             false => None,
         };
-        let ticker = Ticker::start(loaded.engine.clone())?;
+        let pooled = Pooled::new(&engine, room.instances as u32, scan);
+        if role == Role::IsolatedHandler
+            && let Some(making) = pooled.begin(&loaded)
+            && Stacks::mappings_per_stack() > 0
+        {
+            // Those of our own stacks are not counted for a handler. A panic has been told of.
+            let _ = making.join();
+        }
+        let ticker = Ticker::start(advance(&loaded, &pooled))?;
         let workers = start_workers(workers, &ticker)?;
         let handles: Vec<Handle> = workers.iter().map(Worker::handle).collect();
         let context = Arc::new(context(config, role, &room, messages)?);
-        let tenant = Tenant::new(Sandbox { context, loaded }, handles, forward(events.clone())?);
+        let tenant = Tenant::new(Sandbox { context, loaded, pooled }, handles, forward(events.clone())?);
         starting.store(false, Ordering::SeqCst);
         match socket {
             Some(socket) => tenant.context().announce(tenant.serve(role, &socket)?),
@@ -259,6 +262,16 @@ impl Host {
 
 fn counted(coroutines: u64) -> String {
     format!("{coroutines} coroutine{}", if coroutines == 1 { "" } else { "s" })
+}
+
+fn advance(loaded: &Loaded, pooled: &Arc<Pooled>) -> impl Fn() + Send + 'static {
+    let (engine, pooled) = (loaded.engine.clone(), pooled.clone());
+    move || {
+        engine.increment_epoch();
+        if let Some(engine) = pooled.engine() {
+            engine.increment_epoch();
+        }
+    }
 }
 
 fn start_workers(count: usize, ticker: &Ticker) -> std::io::Result<Vec<Worker>> {

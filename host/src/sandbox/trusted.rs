@@ -41,10 +41,16 @@ pub(super) fn compiled(
     deserialize(engine, &code).map_err(LoadError::Compile)
 }
 
+/// The same component on another Engine, which must have been made for the same code.
+pub(super) fn copied(component: &Component, engine: &Engine) -> wasmtime::Result<Component> {
+    deserialize(engine, &component.serialize()?)
+}
+
 fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
     // SAFETY: `code` is what `Engine::precompile_component` returned: in this process just now, or in an earlier one
     // whose cache entry `Cache::load` gives out only if its MAC, made with a key that none but this user can read,
-    // covers these bytes and the key they are asked for by. wasmtime itself checks its version and configuration.
+    // covers these bytes and the key they are asked for by; or what `Component::serialize` returned of a component that was
+    // loaded so. wasmtime itself checks its version and configuration.
     unsafe { Component::deserialize(engine, code) }
 }
 
