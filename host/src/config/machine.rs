@@ -158,8 +158,8 @@ fn group_headroom(own_groups: &str) -> Option<u64> {
     }
 }
 
-/// Counted in /proc/self/maps with wasmtime 48's pool and copy-on-write images: what is before the image, the image, what
-/// is after it, the addresses that the memory may grow into; a stack and its guard.
+/// Counted in /proc/self/maps with wasmtime 48's pool and copy-on-write images: what is before the image, the
+/// image, what is after it, the addresses that the memory may grow into; a stack and its guard.
 const MAPPINGS_PER_INSTANCE: u64 = 6;
 
 /// The host's own: libraries, threads, compiled code, the allocator's arenas.

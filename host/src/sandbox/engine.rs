@@ -36,10 +36,11 @@ pub struct EngineOptions {
 /// Where the memory of instances comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Instances {
-    /// Mapped when an instance is made: for few. Coroutines' stacks are our own then, which cost no mapping each.
+    /// Mapped when an instance is made: for few. Coroutines' stacks are our own then, which cost no mapping
+    /// each.
     Mapped,
-    /// Slots for so many at once, used again and again: for one instance after another. Mapping each of them anew would
-    /// take longer.
+    /// Slots for so many at once, used again and again: for one instance after another. Mapping each of them
+    /// anew would take longer.
     Pooled(u32),
 }
 
@@ -60,13 +61,15 @@ impl EngineOptions {
         }
     }
 
-    /// The part that compiled code, and whether it was kept at all, depends on, as text: part of its key in the cache.
+    /// The part that compiled code, and whether it was kept at all, depends on, as text: part of its key in
+    /// the cache.
     pub fn fingerprint(&self) -> String {
         let Self { fibers, memory_bytes_max, wasm_stack_bytes, .. } = self;
         let Self { memories_max, tables_max, core_instances_max, table_elements_max, .. } = self;
         format!(
-            "wasmtime 48, fibers {fibers}, memory {memory_bytes_max}, guard {GUARD_BYTES}, stack {wasm_stack_bytes}, \
-             at most {memories_max} memories, {tables_max} tables of {table_elements_max}, {core_instances_max} instances"
+            "wasmtime 48, fibers {fibers}, memory {memory_bytes_max}, guard {GUARD_BYTES}, \
+             stack {wasm_stack_bytes}, at most {memories_max} memories, {tables_max} tables of \
+             {table_elements_max}, {core_instances_max} instances"
         )
     }
 
@@ -81,8 +84,9 @@ impl EngineOptions {
             Instances::Pooled(count) => {
                 let mut pool = self.pool(count);
                 pool.total_stacks(count.saturating_add(SPARE_STACKS as u32));
-                // Cleared by hand. Of memories it would be the lowest bytes, which are not the ones in use. To ask the kernel
-                // which are (`pagemap_scan`) is not safe in wasmtime 48: it passes over pages in swap or on the move.
+                // Cleared by hand. Of memories it would be the lowest bytes, which are not the ones in use.
+                // To ask the kernel which are (`pagemap_scan`) is not safe in wasmtime 48: it passes over
+                // pages in swap or on the move.
                 pool.table_keep_resident(TABLE_KEPT_BYTES);
                 config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
             }
@@ -90,8 +94,8 @@ impl EngineOptions {
         Engine::new(&config)
     }
 
-    /// An Engine that refuses a component of which no instance could be within the limits, and is good for no more.
-    /// It compiles the same code.
+    /// An Engine that refuses a component of which no instance could be within the limits, and is good for no
+    /// more. It compiles the same code.
     pub fn judge(&self) -> wasmtime::Result<Engine> {
         let mut config = self.config();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(self.pool(1)));

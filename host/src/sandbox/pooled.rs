@@ -1,7 +1,7 @@
 //! The component once more, on an Engine with a pool: for instances that come one after another.
 //!
-//! Making a pool takes as long as making a thousand instances, so a thread of its own does it, when the first of these
-//! instances is wanted. Until it is done, they are mapped.
+//! Making a pool takes as long as making a thousand instances, so a thread of its own does it, when the first
+//! of these instances is wanted. Until it is done, they are mapped.
 
 use std::{
     fmt::Display,
