@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conet_rt::{Handle, Worker, net::ListenOptions};
+use conet_rt::{Handle, Stacks, Worker, net::ListenOptions};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -22,13 +22,8 @@ use crate::{
     imports::Context,
     messages::Messages,
     sandbox::{
-        cache::Cache,
-        component::Loaded,
-        coroutine::Sandbox,
-        engine::{EngineOptions, Instances},
-        scan::scan,
-        ticker::Ticker,
-        trap::Ended,
+        cache::Cache, component::Loaded, coroutine::Sandbox, engine::EngineOptions, pooled::Pooled,
+        scan::scan, ticker::Ticker, trap::Ended,
     },
     tenancy::{
         role::Role,
@@ -108,12 +103,12 @@ impl Host {
         }
         let room = Room::measure(&Machine::read(), &config, role, workers)?;
 
-        let fresh = config.limits.fresh_memory_bytes_max;
-        let (instances, memory) = match role {
-            Role::IsolatedHandler => (Instances::Pooled(room.instances as u32), fresh),
-            _ => (Instances::Mapped, fresh.max(config.limits.shared_memory_bytes_max)),
+        let memory = if role == Role::IsolatedHandler {
+            config.limits.fresh_memory_bytes_max
+        } else {
+            config.limits.fresh_memory_bytes_max.max(config.limits.shared_memory_bytes_max)
         };
-        let engine = EngineOptions::new(&config.limits, scan.fibers, instances, memory);
+        let engine = EngineOptions::new(&config.limits, scan.fibers, memory);
         let engine = EngineOptions { preemption, ..engine };
         if !preemption {
             warn!(
@@ -135,11 +130,19 @@ impl Host {
             true => Some(bind(listen.unwrap_or(LISTEN_DEFAULT))?),
             false => None,
         };
-        let ticker = preemption.then(|| Ticker::start(loaded.engine.clone())).transpose()?;
+        let pooled = Pooled::new(&engine, room.instances as u32, scan);
+        if role == Role::IsolatedHandler
+            && let Some(making) = pooled.begin(&loaded)
+            && Stacks::mappings_per_stack() > 0
+        {
+            // Those of our own stacks are not counted for a handler. A panic has been told of.
+            let _ = making.join();
+        }
+        let ticker = preemption.then(|| Ticker::start(advance(&loaded, &pooled))).transpose()?;
         let workers = start_workers(workers, driver, ticker.as_ref())?;
         let handles: Vec<Handle> = workers.iter().map(Worker::handle).collect();
         let context = Arc::new(context(config, role, &room, messages)?);
-        let tenant = Tenant::new(Sandbox { context, loaded }, handles, forward(events.clone())?);
+        let tenant = Tenant::new(Sandbox { context, loaded, pooled }, handles, forward(events.clone())?);
         starting.store(false, Ordering::SeqCst);
         match socket {
             Some(socket) => tenant.context().announce(tenant.serve(role, &socket)?),
@@ -271,6 +274,16 @@ impl Host {
 
 fn counted(coroutines: u64) -> String {
     format!("{coroutines} coroutine{}", if coroutines == 1 { "" } else { "s" })
+}
+
+fn advance(loaded: &Loaded, pooled: &Arc<Pooled>) -> impl Fn() + Send + 'static {
+    let (engine, pooled) = (loaded.engine.clone(), pooled.clone());
+    move || {
+        engine.increment_epoch();
+        if let Some(engine) = pooled.engine() {
+            engine.increment_epoch();
+        }
+    }
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -6,6 +6,7 @@ pub mod component;
 pub mod coroutine;
 pub mod engine;
 pub mod limiter;
+pub mod pooled;
 pub mod scan;
 mod sections;
 pub mod shared;

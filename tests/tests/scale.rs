@@ -6,7 +6,8 @@ use conet_tests::crowd::Crowd;
 use conet_tests::host::{Host, Launch};
 use conet_tests::{process, turn};
 
-/// As many as a hard limit of 20,000 on descriptors leaves room for. Each has a stack of 32 KiB in the guest's memory.
+/// As many as a hard limit of 20,000 on descriptors leaves room for. Each has a stack of 32 KiB in the
+/// guest's memory.
 #[test]
 fn one_instance_holds_19000_idle_connections() {
     let _turn = turn();

@@ -1,9 +1,9 @@
 //! Stacks of coroutines, in one range of addresses.
 //!
-//! Below each stack is a page that faults. Such a guard is a mark in the kernel's page tables where the kernel can
-//! do that (Linux 6.13), so that however many stacks there are, they are one mapping. Elsewhere a guard has other
-//! rights than its stack has, which makes two mappings of every stack. A guard is made when its stack is first taken:
-//! room for thousands costs nothing before.
+//! Below each stack is a page that faults. Such a guard is a mark in the kernel's page tables where the
+//! kernel can do that (Linux 6.13), so that however many stacks there are, they are one mapping. Elsewhere a
+//! guard has other rights than its stack has, which makes two mappings of every stack. A guard is made when
+//! its stack is first taken: room for thousands costs nothing before.
 
 use std::{
     ffi::c_void,
@@ -31,7 +31,8 @@ struct State {
     free: Vec<usize>,
 }
 
-/// A stack, which is its holder's alone. What is in it may be another's that had it before. It goes back when dropped.
+/// A stack, which is its holder's alone. What is in it may be another's that had it before. It goes back when
+/// dropped.
 pub struct Stack {
     stacks: Arc<Stacks>,
     index: usize,
@@ -142,7 +143,8 @@ impl Mapping {
             unsafe { mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, flags)? };
         let start = NonNull::new(start.cast::<u8>()).expect("the kernel maps nothing at zero");
         let mapping = Mapping(NonNull::slice_from_raw_parts(start, bytes));
-        // A huge page would be shared by stacks that hardly use one page each. A kernel without huge pages refuses.
+        // A huge page would be shared by stacks that hardly use one page each. A kernel without huge pages
+        // refuses.
         // SAFETY: the range is this mapping, and the advice changes nothing that is in it.
         let _ = unsafe { madvise(start.as_ptr().cast::<c_void>(), bytes, Advice::LinuxNoHugepage) };
         Ok(mapping)
@@ -176,7 +178,8 @@ impl Guards {
     fn of_this_kernel() -> Guards {
         static FOUND: OnceLock<Guards> = OnceLock::new();
         *FOUND.get_or_init(|| match Mapping::new(page_bytes()) {
-            // Whether it faults is asked, too: to take advice and do nothing is what some sandboxes' kernels do.
+            // Whether it faults is asked, too: to take advice and do nothing is what some sandboxes' kernels
+            // do.
             Ok(mapping) if mark(mapping.0).is_ok() && faults(mapping.0) => Guards::Marks,
             _ => Guards::Mappings,
         })
@@ -202,7 +205,8 @@ fn mark(page: NonNull<[u8]>) -> io::Result<()> {
 
 /// Would it fault to write to the page? The kernel says so when it is to do it.
 fn faults(page: NonNull<[u8]>) -> bool {
-    // SAFETY: the page is part of a `Mapping` in which nothing is; what cannot be written is an error of the call's.
+    // SAFETY: the page is part of a `Mapping` in which nothing is; what cannot be written is an error of the
+    // call's.
     let written = unsafe { libc::getrandom(page.as_ptr().cast::<c_void>(), 1, 0) };
     written == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
 }

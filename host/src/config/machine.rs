@@ -20,14 +20,12 @@ pub struct Machine {
 }
 
 /// What a configuration can come to need at its limits.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Instances at once, each with a memory.
     pub instances: u64,
-    /// Coroutines at once, each with a stack.
+    /// Coroutines at once whose stacks are our own.
     pub fibers: u64,
-    /// Mappings of each stack.
-    pub mappings_per_fiber: u64,
     /// Connections at once.
     pub connections: u64,
     /// Listening sockets, on all workers together.
@@ -50,9 +48,9 @@ impl Machine {
 
     /// Whether the machine can meet `needs`. An error names the numbers and the remedy.
     pub fn check(&self, needs: &Needs) -> Result<(), MachineError> {
-        let mappings = needs.mappings();
+        let mappings = self.mappings(needs);
         if mappings > self.mappings_max {
-            let Needs { instances, fibers, mappings_per_fiber: each, .. } = *needs;
+            let (Needs { instances, fibers, .. }, each) = (*needs, self.mappings_per_stack);
             return Err(MachineError::Mappings { mappings, instances, fibers, each, max: self.mappings_max });
         }
         let descriptors = needs.descriptors();
@@ -63,6 +61,12 @@ impl Machine {
         Ok(())
     }
 
+    fn mappings(&self, needs: &Needs) -> u64 {
+        let instances = needs.instances.saturating_mul(MAPPINGS_PER_INSTANCE);
+        let fibers = needs.fibers.saturating_mul(self.mappings_per_stack);
+        MAPPINGS_BASE.saturating_add(instances).saturating_add(fibers)
+    }
+
     /// How many instances fit beside `fibers` stacks of our own.
     pub fn spawned_instances_max(&self, fibers: u64) -> u64 {
         let stacks = fibers.saturating_mul(self.mappings_per_stack);
@@ -71,13 +75,6 @@ impl Machine {
 }
 
 impl Needs {
-    /// Memory mappings.
-    pub fn mappings(&self) -> u64 {
-        let instances = self.instances.saturating_mul(MAPPINGS_PER_INSTANCE);
-        let fibers = self.fibers.saturating_mul(self.mappings_per_fiber);
-        MAPPINGS_BASE.saturating_add(instances).saturating_add(fibers)
-    }
-
     /// Open descriptors.
     pub fn descriptors(&self) -> u64 {
         DESCRIPTORS_BASE.saturating_add(self.connections).saturating_add(self.listeners)
@@ -161,12 +158,9 @@ fn group_headroom(own_groups: &str) -> Option<u64> {
     }
 }
 
-/// Counted in /proc/self/maps with wasmtime 48's copy-on-write images, from its pool and mapped one by one: what is before
-/// the image, the image, what is after it, and the addresses that the memory may grow into.
-const MAPPINGS_PER_INSTANCE: u64 = 4;
-
-/// A stack and its guard, which wasmtime's pool maps for every stack that it is configured for.
-pub const MAPPINGS_PER_POOLED_FIBER: u64 = 2;
+/// Counted in /proc/self/maps with wasmtime 48's pool and copy-on-write images: what is before the image, the
+/// image, what is after it, the addresses that the memory may grow into; a stack and its guard.
+const MAPPINGS_PER_INSTANCE: u64 = 6;
 
 /// The host's own: libraries, threads, compiled code, the allocator's arenas.
 const MAPPINGS_BASE: u64 = 1_000;
@@ -195,9 +189,7 @@ mod tests {
 
     #[test]
     fn ten_thousand_isolated_connections_fit_a_stock_machine() {
-        let fibers =
-            Needs { fibers: 10_000, mappings_per_fiber: MAPPINGS_PER_POOLED_FIBER, ..Needs::default() };
-        let needs = Needs { instances: 10_000, connections: 10_000, listeners: 2, ..fibers };
+        let needs = Needs { instances: 10_000, fibers: 0, connections: 10_000, listeners: 2 };
         assert_eq!(stock().check(&needs), Ok(()));
     }
 
@@ -205,7 +197,7 @@ mod tests {
     fn each_shortage_names_its_numbers_and_remedy() {
         for (needs, says) in [
             (
-                Needs { instances: 11_000, fibers: 11_000, mappings_per_fiber: 2, ..Needs::default() },
+                Needs { instances: 10_000, fibers: 3_000, ..Needs::default() },
                 vec!["67000 memory mappings", "allows 65530", "sysctl -w vm.max_map_count=67000"],
             ),
             (
@@ -225,7 +217,7 @@ mod tests {
         for (fibers, each) in [(0, 2), (1, 2), (10_000, 2), (10_000, 0)] {
             let machine = Machine { mappings_per_stack: each, ..stock() };
             let max = machine.spawned_instances_max(fibers);
-            let needs = |instances| Needs { instances, fibers, mappings_per_fiber: each, ..Needs::default() };
+            let needs = |instances| Needs { instances, fibers, ..Needs::default() };
             assert_eq!(machine.check(&needs(max)), Ok(()));
             assert!(machine.check(&needs(max + 1)).is_err());
         }
@@ -234,8 +226,7 @@ mod tests {
     #[test]
     fn absurd_needs_are_refused_without_overflow() {
         let most = u64::MAX;
-        let fibers = Needs { fibers: most, mappings_per_fiber: 2, ..Needs::default() };
-        let needs = Needs { instances: most, connections: most, listeners: most, ..fibers };
+        let needs = Needs { instances: most, fibers: most, connections: most, listeners: most };
         assert!(stock().check(&needs).is_err());
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     config::{
         limits::Limits,
-        machine::{MAPPINGS_PER_POOLED_FIBER, Machine, Needs},
+        machine::{Machine, Needs},
         tenant::{Instances, TenantConfig},
     },
     exit::StartError,
@@ -38,20 +38,20 @@ impl Room {
                 limits.coroutines_max
             )));
         }
-        let fibers = limits.coroutines_max as u64;
-        let (instances, mappings_per_fiber) = match role {
-            // As many as there are coroutines: each connection has one.
-            Role::IsolatedHandler => (fibers, MAPPINGS_PER_POOLED_FIBER),
+        let coroutines = limits.coroutines_max as u64;
+        let (instances, fibers) = match role {
+            // As many as there are coroutines: each connection has one, and its stack is the pool's.
+            Role::IsolatedHandler => (coroutines, 0),
             Role::SharedHandler | Role::SharedProgram | Role::PlainProgram | Role::Command => {
                 // Its own, and spawned ones as far as they fit beside all the stacks.
-                let fit = machine.spawned_instances_max(fibers);
-                (fit.min(fibers).max(workers as u64 + 1), machine.mappings_per_stack)
+                let fit = machine.spawned_instances_max(coroutines);
+                (fit.min(coroutines).max(workers as u64 + 1), coroutines)
             }
         };
         let connections = limits.connections_max as u64 + limits.outbound_max as u64;
         // A handler has one for each worker, a program what it binds; a copy's share of a socket is a descriptor too.
         let listeners = (workers + limits.listeners_max * copies) as u64 + 1;
-        machine.check(&Needs { instances, fibers, mappings_per_fiber, connections, listeners })?;
+        machine.check(&Needs { instances, fibers, connections, listeners })?;
         Ok(Self { instances: instances as usize, copies, memory_bytes: memory_bytes(machine, limits) })
     }
 }

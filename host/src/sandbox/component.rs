@@ -8,8 +8,14 @@ use wasmtime::{
 };
 
 use super::{
-    cache::Cache, engine::EngineOptions, scan::Scan, stack_check::StackCheckError, store::State,
-    threads::ThreadsError, trap::printable, trusted::compiled,
+    cache::Cache,
+    engine::EngineOptions,
+    scan::Scan,
+    stack_check::StackCheckError,
+    store::State,
+    threads::ThreadsError,
+    trap::printable,
+    trusted::{compiled, copied},
 };
 use crate::imports;
 
@@ -85,10 +91,26 @@ impl Loaded {
     ) -> Result<Self, LoadError> {
         let engine = options.build().map_err(LoadError::Engine)?;
         let component = compiled(&engine, bytes, options, cache)?;
+        Self::link(engine, &component, scan, options)
+    }
+
+    /// The same on an Engine of its own, with other places for its instances.
+    pub fn again(&self, scan: &Scan, options: &EngineOptions) -> Result<Self, LoadError> {
+        let engine = options.build().map_err(LoadError::Engine)?;
+        let component = copied(self.pre.component(), &engine).map_err(LoadError::Compile)?;
+        Self::link(engine, &component, scan, options)
+    }
+
+    fn link(
+        engine: Engine,
+        component: &Component,
+        scan: &Scan,
+        options: &EngineOptions,
+    ) -> Result<Self, LoadError> {
         let mut linker = Linker::new(&engine);
         imports::add_to_linker(&mut linker, options.fibers).map_err(LoadError::Link)?;
-        let pre = linker.instantiate_pre(&component).map_err(LoadError::Link)?;
-        let entries = Arc::new(Entries::find(&component, scan)?);
+        let pre = linker.instantiate_pre(component).map_err(LoadError::Link)?;
+        let entries = Arc::new(Entries::find(component, scan)?);
         Ok(Self { engine, pre, entries })
     }
 }

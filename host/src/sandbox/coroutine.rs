@@ -17,6 +17,7 @@ use wasmtime::{
 
 use super::{
     component::Loaded,
+    pooled::Pooled,
     slice::{self, Yield},
     store::{Occupancy, State, store},
     trap::Ended,
@@ -31,16 +32,19 @@ use crate::{
 pub struct Sandbox {
     /// What all its instances share.
     pub context: Arc<Context>,
-    /// The component.
+    /// The component, for instances that last.
     pub loaded: Loaded,
+    /// The same, for those that come one after another.
+    pub pooled: Arc<Pooled>,
 }
 
 impl Sandbox {
     /// Serves one connection in a fresh instance.
     pub async fn handle(self: Arc<Self>, stream: TcpStream, permit: Permit) -> Ended {
         let id = ids::next();
-        let entry = self.loaded.entries.handle.expect("only components with this entry are served");
-        let store = self.store(id, Occupancy::One);
+        let loaded = self.loaded_for_one();
+        let entry = loaded.entries.handle.expect("only components with this entry are served");
+        let store = store(&loaded.engine, &self.context, Occupancy::One, id);
         // Out here it lives until the fate is known, should the guest never get it.
         let mut connection = Some(Connection::new(stream, permit, store.data().view.fate.clone()));
         let body = async |store: &mut Store<State>, instance: Instance| {
@@ -49,7 +53,7 @@ impl Sandbox {
             let (result,) = call::<_, (Result<(), ()>,)>(store, &instance, &entry, (connection,)).await?;
             Ok(result)
         };
-        let ended = self.enter(store, body).await;
+        let ended = self.enter_one_of(loaded, store, body).await;
         if let Ended::Returned(Err(())) = ended {
             self.context.metrics.handler_errors.increment();
         }
@@ -59,9 +63,9 @@ impl Sandbox {
 
     /// Runs what `coroutine.spawn` asked for in a fresh instance.
     pub async fn start(self: Arc<Self>, id: u64, request: SpawnRequest) -> Ended {
-        let entry =
-            self.loaded.entries.start.expect("the spawner is set only for components with this entry");
-        let store = self.store(id, Occupancy::One);
+        let loaded = self.loaded_for_one();
+        let entry = loaded.entries.start.expect("the spawner is set only for components with this entry");
+        let store = store(&loaded.engine, &self.context, Occupancy::One, id);
         let fate = &store.data().view.fate;
         // Out here they live until the fate is known, should the guest never get them.
         let mut unpacked: VecDeque<_> =
@@ -77,7 +81,7 @@ impl Sandbox {
             call::<(u32, Vec<Resource<Connection>>, Vec<u8>), ()>(store, &instance, &entry, params).await?;
             Ok(Ok(()))
         };
-        let ended = self.enter(store, body).await;
+        let ended = self.enter_one_of(loaded, store, body).await;
         ended.report(&self.context, id, "a spawned coroutine");
         ended
     }
@@ -98,9 +102,23 @@ impl Sandbox {
         store(&self.loaded.engine, &self.context, occupancy, id)
     }
 
-    /// Makes an instance and lets `body` call it; a trap, or a panic of the host, ends this coroutine alone.
+    fn loaded_for_one(&self) -> &Loaded {
+        self.pooled.get(&self.loaded).unwrap_or(&self.loaded)
+    }
+
+    /// Makes an instance that lasts and lets `body` call it.
     pub(super) async fn enter(
         &self,
+        store: Store<State>,
+        body: impl AsyncFnOnce(&mut Store<State>, Instance) -> wasmtime::Result<Result<(), ()>>,
+    ) -> Ended {
+        self.enter_one_of(&self.loaded, store, body).await
+    }
+
+    /// Makes an instance and lets `body` call it; a trap, or a panic of the host, ends this coroutine alone.
+    async fn enter_one_of(
+        &self,
+        loaded: &Loaded,
         mut store: Store<State>,
         body: impl AsyncFnOnce(&mut Store<State>, Instance) -> wasmtime::Result<Result<(), ()>>,
     ) -> Ended {
@@ -108,7 +126,7 @@ impl Sandbox {
         let last_yield = store.data().slice.last_yield.clone();
         let call = Box::pin(async {
             self.context.metrics.instances.increment();
-            let instance = self.loaded.pre.instantiate_async(&mut store).await?;
+            let instance = loaded.pre.instantiate_async(&mut store).await?;
             body(&mut store, instance).await
         });
         let turns = Turns { call, last_yield, made_room: false };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use conet_rt::Stacks;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::trusted::FiberStacks;
 use crate::config::limits::Limits;
@@ -38,20 +38,21 @@ pub struct EngineOptions {
 /// Where the memory of instances comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Instances {
-    /// Mapped when an instance is made: for few. Coroutines' stacks are our own then, which cost no mapping each.
+    /// Mapped when an instance is made: for few. Coroutines' stacks are our own then, which cost no mapping
+    /// each.
     Mapped,
-    /// Slots for so many at once, used again and again: for one instance after another. What the last one has touched
-    /// is still in memory, and was made what it had been; mapping it anew takes longer than all else about an instance.
+    /// Slots for so many at once, used again and again: for one instance after another. Mapping each of them
+    /// anew would take longer.
     Pooled(u32),
 }
 
 impl EngineOptions {
     /// Options for instances with these limits.
-    pub fn new(limits: &Limits, fibers: bool, instances: Instances, memory_bytes_max: usize) -> Self {
+    pub fn new(limits: &Limits, fibers: bool, memory_bytes_max: usize) -> Self {
         Self {
             fibers,
             preemption: true,
-            instances,
+            instances: Instances::Mapped,
             coroutines_max: limits.coroutines_max,
             memory_bytes_max,
             wasm_stack_bytes: limits.wasm_stack_bytes_max,
@@ -63,41 +64,41 @@ impl EngineOptions {
         }
     }
 
-    /// The part that compiled code, and whether it was kept at all, depends on, as text: part of its key in the cache.
+    /// The part that compiled code, and whether it was kept at all, depends on, as text: part of its key in
+    /// the cache.
     pub fn fingerprint(&self) -> String {
         let Self { fibers, preemption, memory_bytes_max, wasm_stack_bytes, .. } = self;
         let Self { memories_max, tables_max, core_instances_max, table_elements_max, .. } = self;
         format!(
-            "wasmtime 48, fibers {fibers}, preemption {preemption}, memory {memory_bytes_max}, guard {GUARD_BYTES}, stack {wasm_stack_bytes}, \
-             at most {memories_max} memories, {tables_max} tables of {table_elements_max}, {core_instances_max} instances"
+            "wasmtime 48, fibers {fibers}, preemption {preemption}, memory {memory_bytes_max}, guard {GUARD_BYTES}, \
+             stack {wasm_stack_bytes}, at most {memories_max} memories, {tables_max} tables of \
+             {table_elements_max}, {core_instances_max} instances"
         )
     }
 
     /// Makes the Engine.
     pub fn build(&self) -> wasmtime::Result<Engine> {
         let mut config = self.config();
-        let stacks = self.coroutines_max + SPARE_STACKS;
         match self.instances {
             Instances::Mapped => {
-                let stacks = Stacks::new(self.fiber_stack_bytes, stacks)?;
+                let stacks = Stacks::new(self.fiber_stack_bytes, self.coroutines_max + SPARE_STACKS)?;
                 config.with_host_stack(Arc::new(FiberStacks(stacks)));
             }
             Instances::Pooled(count) => {
                 let mut pool = self.pool(count);
-                pool.total_stacks(stacks as u32);
-                if PoolingAllocationConfig::is_pagemap_scan_available() {
-                    // Without the scan it would be the first bytes that stay, touched or not.
-                    pool.pagemap_scan(Enabled::Yes);
-                    pool.linear_memory_keep_resident(KEPT_BYTES).table_keep_resident(KEPT_BYTES);
-                }
+                pool.total_stacks(count.saturating_add(SPARE_STACKS as u32));
+                // Cleared by hand. Of memories it would be the lowest bytes, which are not the ones in use.
+                // To ask the kernel which are (`pagemap_scan`) is not safe in wasmtime 48: it passes over
+                // pages in swap or on the move.
+                pool.table_keep_resident(TABLE_KEPT_BYTES);
                 config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
             }
         }
         Engine::new(&config)
     }
 
-    /// An Engine that refuses a component of which no instance could be within the limits, and is good for no more.
-    /// It compiles the same code.
+    /// An Engine that refuses a component of which no instance could be within the limits, and is good for no
+    /// more. It compiles the same code.
     pub fn judge(&self) -> wasmtime::Result<Engine> {
         let mut config = self.config();
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(self.pool(1)));
@@ -143,7 +144,7 @@ impl EngineOptions {
 
 /// Unmapped bytes around each memory: bounds are checked in code, but for what is within this of them.
 const GUARD_BYTES: u64 = 64 << 10;
-/// Of each memory and each table that a pooled instance leaves, what stays in memory for the next one.
-const KEPT_BYTES: usize = 32 << 10;
-/// Stacks beyond the coroutine limit: instances that are being started or taken down.
+/// Of each table that a pooled instance leaves, what stays in memory for the next one.
+const TABLE_KEPT_BYTES: usize = 4 << 10;
+/// Stacks beyond those that can be in use: instances that are being started or taken down.
 const SPARE_STACKS: usize = 64;

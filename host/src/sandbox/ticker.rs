@@ -1,4 +1,4 @@
-//! The thread that advances the Engine's epoch, 1 ms a tick, and only while a worker is running.
+//! The thread that advances the Engines' epochs, 1 ms a tick, and only while a worker is running.
 
 use std::{
     sync::{
@@ -10,7 +10,6 @@ use std::{
 };
 
 use conet_rt::Hooks;
-use wasmtime::Engine;
 
 use crate::sharded::Sharded;
 
@@ -36,11 +35,11 @@ struct Shared {
 }
 
 impl Ticker {
-    /// Starts it for `engine`.
-    pub fn start(engine: Engine) -> std::io::Result<Self> {
+    /// Starts it; at each tick it calls `advance`.
+    pub fn start(advance: impl Fn() + Send + 'static) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let ticking = shared.clone();
-        let thread = thread::Builder::new().name("ticker".into()).spawn(move || ticking.tick(&engine))?;
+        let thread = thread::Builder::new().name("ticker".into()).spawn(move || ticking.tick(&advance))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -66,12 +65,12 @@ impl Drop for Ticker {
 }
 
 impl Shared {
-    fn tick(&self, engine: &Engine) {
+    fn tick(&self, advance: &dyn Fn()) {
         let mut idle_ticks = 0;
         while !self.stop.load(Ordering::SeqCst) {
             if self.any_running() {
                 idle_ticks = 0;
-                engine.increment_epoch();
+                advance();
             } else {
                 idle_ticks += 1;
             }

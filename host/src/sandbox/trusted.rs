@@ -42,19 +42,26 @@ pub(super) fn compiled(
     deserialize(engine, &code).map_err(LoadError::Compile)
 }
 
+/// The same component on another Engine, which must have been made for the same code.
+pub(super) fn copied(component: &Component, engine: &Engine) -> wasmtime::Result<Component> {
+    deserialize(engine, &component.serialize()?)
+}
+
 fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `code` is what `Engine::precompile_component` returned: in this process just now, or in an earlier one
-    // whose cache entry `Cache::load` gives out only if its MAC, made with a key that none but this user can read,
-    // covers these bytes and the key they are asked for by. wasmtime itself checks its version and configuration.
+    // SAFETY: `code` is what `Engine::precompile_component` returned: in this process just now, or in an
+    // earlier one whose cache entry `Cache::load` gives out only if its MAC, made with a key that none but
+    // this user can read, covers these bytes and the key they are asked for by; or what
+    // `Component::serialize` returned of a component that was loaded so. wasmtime itself checks its version
+    // and configuration.
     unsafe { Component::deserialize(engine, code) }
 }
 
 /// Gives wasmtime the stacks its fibers run on.
 pub(super) struct FiberStacks(pub(super) Arc<Stacks>);
 
-// SAFETY: each call gives a stack that nobody else has, as long as what is returned lives: `Stacks::take` does. It is
-// of the size asked for, and below it is a page that faults. What is left in it by the one who had it before is the
-// host's: compiled code reads nothing of its stack that it has not written.
+// SAFETY: each call gives a stack that nobody else has, as long as what is returned lives: `Stacks::take`
+// does. It is of the size asked for, and below it is a page that faults. What is left in it by the one who
+// had it before is the host's: compiled code reads nothing of its stack that it has not written.
 unsafe impl StackCreator for FiberStacks {
     fn new_stack(&self, bytes: usize, zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
         wasmtime::ensure!(
@@ -67,8 +74,8 @@ unsafe impl StackCreator for FiberStacks {
 
 struct FiberStack(Stack);
 
-// SAFETY: the addresses are those of a `Stack`, which is mapped, page by page, and its holder's alone while it lives;
-// the guard ends where the stack starts.
+// SAFETY: the addresses are those of a `Stack`, which is mapped, page by page, and its holder's alone while
+// it lives; the guard ends where the stack starts.
 unsafe impl StackMemory for FiberStack {
     fn top(&self) -> *mut u8 {
         self.0.top()

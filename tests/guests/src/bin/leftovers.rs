@@ -1,5 +1,5 @@
-//! Says how many words of its memory another instance has marked, marks all kinds of its own, and says how many it finds
-//! then.
+//! Says how many words of its memory another instance has marked, marks all kinds of its own, and says how
+//! many it finds then.
 
 use std::hint::black_box;
 use std::io::{Result, Write};
