@@ -18,7 +18,7 @@ pub(super) struct Calls {
     pub(super) accept: unsafe extern "C" fn(u32, u32, u64, *mut u8),
     pub(super) connect: Connect,
     /// Receives into the buffer.
-    pub(super) recv: fn(&Connection, &mut [u8], Option<Duration>) -> Result<usize, ErrorCode>,
+    pub(super) recv: Recv,
     pub(super) send: unsafe extern "C" fn(u32, *const u8, usize, u32, u64, *mut u8),
     pub(super) pool_get: unsafe extern "C" fn(u32, u32, u64, *mut u8),
     pub(super) sleep: unsafe extern "C" fn(u64),
@@ -28,6 +28,9 @@ pub(super) struct Calls {
     /// Does not wait, but is for fibers only.
     pub(super) go: unsafe extern "C" fn(u32, *mut u8),
 }
+
+/// How many bytes came.
+pub(super) type Recv = fn(&Connection, &mut [u8], Option<Duration>) -> Result<usize, ErrorCode>;
 
 /// The target is flattened to 13 words.
 pub(super) type Connect =

@@ -77,12 +77,12 @@ impl Ring {
 
     /// Tells once when one of the events is there.
     pub(super) fn poll(&mut self, fd: impl AsFd, events: PollFlags, token: Token) {
-        self.push(opcode::PollAdd::new(target(fd), events.bits().into()).build(), token);
+        self.push(opcode::PollAdd::new(target(fd), mask(events)).build(), token);
     }
 
     /// Tells each time an event comes.
     pub(super) fn poll_again_and_again(&mut self, fd: impl AsFd, events: PollFlags, token: Token) {
-        self.push(opcode::PollAdd::new(target(fd), events.bits().into()).multi(true).build(), token);
+        self.push(opcode::PollAdd::new(target(fd), mask(events)).multi(true).build(), token);
     }
 
     /// Asks that a request end; it still completes.
@@ -228,6 +228,11 @@ fn build() -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     common(&mut builder);
     builder.setup_coop_taskrun().build(SUBMISSIONS)
+}
+
+/// The events as the kernel takes them. Their type in rustix depends on what is under it.
+fn mask(events: PollFlags) -> u32 {
+    i32::from(events.bits()) as u32
 }
 
 fn target(fd: impl AsFd) -> Fd {
