@@ -32,7 +32,7 @@ pub fn add_to_linker<T: HasView>(linker: &mut Linker<T>, fibers: bool) -> wasmti
     use crate::bindings::{fibers as twins, net};
 
     net::types::add_to_linker::<T, HasSelf<View>>(linker, T::view)?;
-    net::tcp::add_to_linker::<T, HasSelf<View>>(linker, T::view)?;
+    tcp::add_to_linker(linker)?;
     net::pool::add_to_linker::<T, HasSelf<View>>(linker, T::view)?;
     net::coroutine::add_to_linker::<T, HasSelf<View>>(linker, T::view)?;
     if fibers {

@@ -1,11 +1,13 @@
 //! conet:net/tcp and its twins: listeners and connections.
 
 use std::{
-    future::Future,
+    future::{Future, ready},
     io, marker,
     net::{Shutdown, SocketAddr},
     os::fd::OwnedFd,
+    pin::Pin,
     sync::Arc,
+    task::{self, Poll, ready},
     time::Instant,
 };
 
@@ -15,8 +17,8 @@ use conet_rt::{
     time,
 };
 use wasmtime::{
-    AsContextMut,
-    component::{Access, Accessor, HasSelf, Resource},
+    AsContextMut, StoreContextMut,
+    component::{Access, Accessor, HasSelf, Linker, Resource, WasmList},
 };
 
 use super::{
@@ -33,7 +35,7 @@ use crate::{
     bindings::{
         fibers,
         net::{
-            tcp::{Host, HostConnection, HostConnectionWithStore, HostListener, ShutdownType},
+            tcp::{self, Host, HostConnection, HostConnectionWithStore, HostListener, ShutdownType},
             types::{ErrorCode, IpSocketAddress, Target},
         },
     },
@@ -147,12 +149,108 @@ impl View {
         Ok(stream.map(|stream| Call::new(timing(), stream.send(data), deadline(timeout))))
     }
 
+    fn begin_try_send(
+        &self,
+        connection: &Resource<Connection>,
+        data: &[u8],
+    ) -> wasmtime::Result<Result<usize, ErrorCode>> {
+        fault::point("tcp.try-send");
+        let data = &data[..data.len().min(CHUNK_BYTES_MAX)];
+        let stream = self.table.get(connection)?.stream();
+        Ok(stream.and_then(|stream| {
+            let _timing = self.context.metrics.timing(Import::TrySend);
+            match stream.try_send(data) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                sent => sent.map_err(|error| code(&error)),
+            }
+        }))
+    }
+
+    fn end_try_send(
+        &mut self,
+        connection: &Resource<Connection>,
+        sent: Result<usize, ErrorCode>,
+    ) -> Result<u32, ErrorCode> {
+        let bytes = *sent.as_ref().unwrap_or(&0);
+        self.blocked(false, bytes > 0);
+        self.context.metrics.bytes_out.add(bytes as u64);
+        // At most CHUNK_BYTES_MAX.
+        sent.map(|bytes| bytes as u32).map_err(|code| self.failed(connection, code))
+    }
+
     fn end_send(&mut self, connection: &Resource<Connection>, sent: Called<usize>) -> Result<u32, ErrorCode> {
         let bytes = *sent.result.as_ref().unwrap_or(&0);
         self.blocked(sent.waited, bytes > 0);
         self.context.metrics.bytes_out.add(bytes as u64);
         // At most CHUNK_BYTES_MAX.
         sent.result.map(|bytes| bytes as u32).map_err(|code| self.failed(connection, code))
+    }
+}
+
+/// Links conet:net/tcp.
+pub(super) fn add_to_linker<T: HasView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    tcp::add_to_linker::<T, HasSelf<View>>(linker, T::view)?;
+    // What a guest sends goes from its memory to where it leaves from, without a copy in between.
+    linker.allow_shadowing(true);
+    let mut instance = linker.instance("conet:net/tcp@0.1.0")?;
+    instance.func_wrap("[method]connection.try-send", |mut store, (connection, data): (_, WasmList<u8>)| {
+        let sent = store.data().view_ref().begin_try_send(&connection, data.as_le_slice(&store))?;
+        Ok((store.data_mut().view().end_try_send(&connection, sent),))
+    })?;
+    // What waits of a recv is small, and made where it waits.
+    instance.func_wrap_async("[method]connection.recv", receiving)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// A recv under way, by a coroutine that has the store to itself.
+struct Receiving<'a, T: 'static> {
+    store: StoreContextMut<'a, T>,
+    connection: Resource<Connection>,
+    begun: Result<Call<Recv>, ErrorCode>,
+}
+
+/// What it comes to.
+type Received = wasmtime::Result<(Result<Vec<u8>, ErrorCode>,)>;
+
+impl<'a, T: HasView> Receiving<'a, T> {
+    fn new(
+        mut store: StoreContextMut<'a, T>,
+        connection: Resource<Connection>,
+        max: u32,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Self> {
+        fault::point("tcp.recv");
+        let begun = store.data_mut().view().begin_recv(&connection, max, timeout, TcpStream::recv)?;
+        Ok(Self { store, connection, begun })
+    }
+}
+
+/// It, or why the guest traps.
+fn receiving<T: HasView>(
+    store: StoreContextMut<'_, T>,
+    (connection, max, timeout): (Resource<Connection>, u32, Option<u64>),
+) -> Box<dyn Future<Output = Received> + marker::Send + '_> {
+    match Receiving::new(store, connection, max, timeout) {
+        Ok(receiving) => Box::new(receiving),
+        Err(trap) => Box::new(ready(Err(trap))),
+    }
+}
+
+impl<T: HasView> Future for Receiving<'_, T> {
+    type Output = Received;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        let Self { store, connection, begun } = &mut *self;
+        let received = match begun {
+            Ok(call) => ready!(call.poll_now(cx)),
+            Err(code) => Called::refused(*code),
+        };
+        if received.waited {
+            T::begin_slice(store.as_context_mut());
+        }
+        let received = store.data_mut().view().end_recv(connection, received);
+        Poll::Ready(Ok((received.map(|buf| buf.to_vec()),)))
     }
 }
 
@@ -211,29 +309,14 @@ impl HostConnection for View {
         self.end_connect(connected)
     }
 
+    /// For the generated linking, which copies `data`; [`add_to_linker`] replaces it.
     fn try_send(
         &mut self,
         connection: Resource<Connection>,
         data: Vec<u8>,
     ) -> wasmtime::Result<Result<u32, ErrorCode>> {
-        fault::point("tcp.try-send");
-        let data = &data[..data.len().min(CHUNK_BYTES_MAX)];
-        let sent = match self.table.get(&connection)?.stream() {
-            Ok(stream) => {
-                let _timing = self.context.metrics.timing(Import::TrySend);
-                stream.try_send(data)
-            }
-            Err(code) => return Ok(Err(code)),
-        };
-        let bytes = match sent {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Ok(Err(self.failed(&connection, code(&error)))),
-        };
-        self.blocked(false, bytes > 0);
-        self.context.metrics.bytes_out.add(bytes as u64);
-        // At most CHUNK_BYTES_MAX.
-        Ok(Ok(bytes as u32))
+        let sent = self.begin_try_send(&connection, &data)?;
+        Ok(self.end_try_send(&connection, sent))
     }
 
     fn shutdown(
@@ -298,13 +381,8 @@ impl<T: HasView> HostConnectionWithStore<T> for HasSelf<View> {
         max: u32,
         timeout: Option<u64>,
     ) -> wasmtime::Result<Result<Vec<u8>, ErrorCode>> {
-        fault::point("tcp.recv");
-        let recv = access.get().begin_recv(&connection, max, timeout, TcpStream::recv)?;
-        let received = called(recv).await;
-        if received.waited {
-            T::begin_slice(access.as_context_mut());
-        }
-        Ok(access.get().end_recv(&connection, received).map(|buf| buf.to_vec()))
+        let receiving = Receiving::new(access.as_context_mut(), connection, max, timeout)?;
+        receiving.await.map(|(received,)| received)
     }
 
     async fn send(

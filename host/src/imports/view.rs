@@ -49,6 +49,9 @@ pub trait HasView: Send + 'static {
     /// The view.
     fn view(&mut self) -> &mut View;
 
+    /// The view, to be read.
+    fn view_ref(&self) -> &View;
+
     /// A coroutine with the store to itself has waited and goes on: its slice begins now.
     fn begin_slice(store: StoreContextMut<'_, Self>)
     where

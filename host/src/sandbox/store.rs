@@ -25,6 +25,10 @@ impl HasView for State {
         &mut self.view
     }
 
+    fn view_ref(&self) -> &View {
+        &self.view
+    }
+
     fn begin_slice(mut store: StoreContextMut<'_, Self>) {
         store.set_epoch_deadline(FRESH_SLICE_TICKS);
         let state = store.data_mut();
