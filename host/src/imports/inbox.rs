@@ -11,7 +11,10 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use conet_rt::net::{Recv, TcpStream};
+use conet_rt::{
+    Buf,
+    net::{Recv, TcpStream},
+};
 use slab::Slab;
 use wasmtime::{
     bail,
@@ -37,6 +40,8 @@ pub struct Inbox {
     woken: Arc<Woken>,
     /// Refused before they began.
     refused: Vec<Answer>,
+    /// Too long to go with the answers, by ticket.
+    kept: Vec<(u32, Buf)>,
     /// A coroutine waits.
     waiting: bool,
     /// Makes tags of connections that a guest cannot guess.
@@ -55,6 +60,7 @@ struct Request {
 /// The answer to it.
 struct Answer {
     ticket: u32,
+    /// How many bytes, and whether they are kept.
     outcome: Result<u32, ErrorCode>,
 }
 
@@ -167,6 +173,7 @@ impl View {
     fn poll_answers(&mut self, cx: &mut Context<'_>) -> Poll<(Vec<Answer>, Vec<u8>)> {
         let mut answers = mem::take(&mut self.inbox().refused);
         let mut bytes = Vec::new();
+        let mut kept_bytes = 0;
         let mut woken = self.inbox().look(cx.waker());
         while let Some(index) = woken.pop() {
             let inbox = self.inbox();
@@ -177,12 +184,18 @@ impl View {
             let Poll::Ready(called) = polled else { continue };
             let UnderWay { ticket, connection, .. } = inbox.under_way.remove(index);
             let outcome = self.end_recv(&Resource::new_borrow(connection), called).map(|received| {
-                bytes.extend_from_slice(&received);
                 // At most CHUNK_BYTES_MAX.
-                received.len() as u32
+                let length = received.len() as u32;
+                if received.len() <= COPIED_BYTES_MAX {
+                    bytes.extend_from_slice(&received);
+                    return length;
+                }
+                kept_bytes += received.len();
+                self.inbox().kept.push((ticket, received));
+                KEPT | length
             });
             answers.push(Answer { ticket, outcome });
-            if bytes.len() >= ANSWER_BYTES || answers.len() >= ANSWERS {
+            if bytes.len() >= ANSWER_BYTES || kept_bytes >= KEPT_BYTES || answers.len() >= ANSWERS {
                 // The others are the first of those who look next.
                 woken.reverse();
                 self.inbox().woken.lock().0.splice(..0, woken.drain(..));
@@ -240,6 +253,15 @@ impl Host for View {
         fault::point("inbox.add");
         self.receive(Request::all(&requests)?)
     }
+
+    fn take(&mut self, ticket: u32) -> wasmtime::Result<Vec<u8>> {
+        fault::point("inbox.take");
+        let kept = &mut self.inbox().kept;
+        match kept.iter().position(|(of, _)| *of == ticket) {
+            Some(place) => Ok(kept.swap_remove(place).1.into_vec()),
+            None => bail!("nothing is kept for this ticket"),
+        }
+    }
 }
 
 impl<T: HasView> HostWithStore<T> for HasSelf<View> {
@@ -250,6 +272,9 @@ impl<T: HasView> HostWithStore<T> for HasSelf<View> {
             let view = a.get();
             if mem::replace(&mut view.inbox().waiting, true) {
                 bail!("two coroutines wait in the inbox");
+            }
+            if !view.inbox().kept.is_empty() {
+                bail!("a coroutine waits in the inbox, and what was received before was not taken");
             }
             view.receive(Request::all(&requests)?)
         })?;
@@ -288,9 +313,15 @@ fn not_replaced() -> wasmtime::Error {
 /// So many answers, or so many bytes, end a batch: the guest has both in memory.
 const ANSWERS: usize = 64;
 const ANSWER_BYTES: usize = 64 << 10;
+/// What is longer is copied once, to where the guest wants it.
+const COPIED_BYTES_MAX: usize = 4096;
+/// So many bytes kept end a batch as well: they are in the processor's caches when they are taken.
+const KEPT_BYTES: usize = 256 << 10;
 
 /// In the lower half of an answer: it is an error.
 const ERROR: u32 = 1 << 31;
+/// There, besides the number of bytes: they are to be taken.
+const KEPT: u32 = 1 << 30;
 
 #[cfg(test)]
 mod tests;

@@ -193,10 +193,13 @@ pub(super) fn add_to_linker<T: HasView>(linker: &mut Linker<T>) -> wasmtime::Res
     // What a guest sends goes from its memory to where it leaves from, without a copy in between.
     linker.allow_shadowing(true);
     let mut instance = linker.instance("conet:net/tcp@0.1.0")?;
-    instance.func_wrap("[method]connection.try-send", |mut store, (connection, data): (_, WasmList<u8>)| {
-        let sent = store.data().view_ref().begin_try_send(&connection, data.as_le_slice(&store))?;
-        Ok((store.data_mut().view().end_try_send(&connection, sent),))
-    })?;
+    instance.func_wrap(
+        "[method]connection.try-send",
+        |mut store, (connection, data): (_, WasmList<u8>)| {
+            let sent = store.data().view_ref().begin_try_send(&connection, data.as_le_slice(&store))?;
+            Ok((store.data_mut().view().end_try_send(&connection, sent),))
+        },
+    )?;
     // What waits of a recv is small, and made where it waits.
     instance.func_wrap_async("[method]connection.recv", receiving)?;
     linker.allow_shadowing(false);

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::coroutine::{current, set_current};
 use super::fiber::Fiber;
+use super::realloc;
 use super::returned::List;
 use super::socket::{CHUNK_BYTES_MAX, Connection};
 use crate::ErrorCode;
@@ -34,7 +35,12 @@ pub(super) fn recv(
     let ticket = with(|inbox| inbox.enter(waiter, request));
     loop {
         match with(|inbox| inbox.step(ticket, me)) {
-            Step::Done(outcome) => return outcome,
+            Step::Done(outcome) => {
+                return outcome.map(|received| match received {
+                    Received::Copied(length) => length,
+                    Received::Kept => fetch(ticket, &mut buf[..max]),
+                });
+            }
             Step::Resume(next) => {
                 // SAFETY: `next` is suspended, as every waiter is that neither has the baton nor waits in the host.
                 unsafe { conet_fiber_suspend_then_resume(next) };
@@ -99,9 +105,18 @@ struct Waiter {
     fiber: *mut Fiber,
     buf: *mut u8,
     room: usize,
-    outcome: Option<Result<usize, ErrorCode>>,
+    outcome: Option<Result<Received, ErrorCode>>,
     /// Of its ticket among those in use.
     place: usize,
+}
+
+/// What came for a request.
+#[derive(Clone, Copy)]
+enum Received {
+    /// So many bytes, which are in the buffer.
+    Copied(usize),
+    /// The host has the bytes.
+    Kept,
 }
 
 /// A request as the contract has it. Its ticket is filled in here.
@@ -117,17 +132,19 @@ impl Answer {
         (self.0 >> 32) as u32
     }
 
-    fn outcome(self) -> Result<usize, ErrorCode> {
+    fn outcome(self) -> Result<Received, ErrorCode> {
         let lower = self.0 as u32;
-        match lower & ERROR {
-            0 => Ok(lower as usize),
+        match lower & (ERROR | KEPT) {
+            0 => Ok(Received::Copied(lower as usize)),
+            KEPT => Ok(Received::Kept),
             _ => Err(ErrorCode::at(lower as u8)),
         }
     }
 }
 
-/// In the lower half of an answer: it is an error.
+/// In the lower half of an answer: it is an error, or the bytes are to be taken.
 const ERROR: u32 = 1 << 31;
+const KEPT: u32 = 1 << 30;
 const NO_TIMEOUT: u64 = u64::MAX;
 
 /// What `wait` returns.
@@ -139,7 +156,7 @@ struct Answers {
 
 /// What one that receives does next.
 enum Step {
-    Done(Result<usize, ErrorCode>),
+    Done(Result<Received, ErrorCode>),
     /// Passes the baton to a thread.
     Resume(u32),
     /// Waits for the baton. The requests are for the host, where another waits.
@@ -191,7 +208,7 @@ impl Inbox {
         for answer in answers {
             let (ticket, outcome) = (answer.ticket(), answer.outcome());
             let waiter = self.waiter(ticket);
-            if let Ok(length) = outcome {
+            if let Ok(Received::Copied(length)) = outcome {
                 let (received, rest) = bytes.split_at(length);
                 assert!(length <= waiter.room, "the host has received more than was asked for");
                 // SAFETY: the buffer is lent to its coroutine's `recv`, which has not returned, and has this room.
@@ -264,6 +281,20 @@ fn wait(requests: &[Request]) -> (Box<[Answer]>, Box<[u8]>) {
     }
 }
 
+/// Puts what the host keeps for the ticket into `buf`.
+fn fetch(ticket: u32, buf: &mut [u8]) -> usize {
+    let take = || {
+        let mut place = MaybeUninit::<List<u8>>::uninit();
+        // SAFETY: the call writes a list to the place.
+        unsafe {
+            take(ticket, place.as_mut_ptr());
+            place.assume_init()
+        }
+    };
+    // SAFETY: the call does not wait, and a list of bytes is all that comes back, which nobody else takes.
+    unsafe { realloc::with_lent(buf, take).move_to(buf) }
+}
+
 impl Connection {
     /// What requests call it.
     fn key(&self) -> u64 {
@@ -299,6 +330,7 @@ unsafe extern "C" {
 unsafe extern "C" {
     fn key(connection: u32) -> u64;
     fn add(words: *const u64, count: usize);
+    fn take(ticket: u32, returned: *mut List<u8>);
 }
 
 #[link(wasm_import_module = "conet:fibers/threads@0.1.0")]

@@ -65,6 +65,22 @@ impl<T> List<T> {
     }
 }
 
+impl List<u8> {
+    /// Moves the bytes to the front of `buf`, unless they are there already; tells how many they are.
+    ///
+    /// # Safety
+    /// As for `take`.
+    pub(super) unsafe fn move_to(self, buf: &mut [u8]) -> usize {
+        if self.length == 0 || ptr::eq(self.data, buf.as_ptr()) {
+            return self.length;
+        }
+        // SAFETY: as the caller promised.
+        let bytes = unsafe { self.take() };
+        buf[..bytes.len()].copy_from_slice(&bytes);
+        bytes.len()
+    }
+}
+
 /// `tuple<connection, ip-socket-address>`.
 #[repr(C)]
 #[derive(Clone, Copy)]

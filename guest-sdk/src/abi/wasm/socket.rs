@@ -1,7 +1,6 @@
 //! Listeners and connections: handles of the host.
 
 use std::net::{Shutdown, SocketAddr};
-use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -140,13 +139,8 @@ pub(super) fn recv_alone(
         || unsafe { Returned::by(|returned| plain::recv(handle, max as u32, timed, timeout, returned)) };
     // SAFETY: no other coroutine runs meanwhile, and a list of bytes is all that comes back.
     let bytes: List<u8> = unsafe { realloc::with_lent(&mut buf[..max], recv) }?;
-    if bytes.length == 0 || ptr::eq(bytes.data, buf.as_ptr()) {
-        return Ok(bytes.length);
-    }
     // SAFETY: the host has just returned it.
-    let bytes = unsafe { bytes.take() };
-    buf[..bytes.len()].copy_from_slice(&bytes);
-    Ok(bytes.len())
+    Ok(unsafe { bytes.move_to(buf) })
 }
 
 /// The most the host moves in one call.
