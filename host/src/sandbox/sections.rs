@@ -1,5 +1,7 @@
 //! The sections of a WebAssembly binary, as pieces of bytes.
 
+use std::borrow::Cow;
+
 use wasm_encoder::Encode;
 use wasmparser::{BinaryReader, BinaryReaderError};
 
@@ -31,6 +33,27 @@ pub(super) fn sections(binary: &[u8]) -> Result<Vec<Section<'_>>, BinaryReaderEr
         sections.push(Section { id, start, end: reader.original_position(), content });
     }
     Ok(sections)
+}
+
+/// The binary with the contents that `rewrite` makes, and all else as it was; borrowed if it makes none.
+pub(super) fn rewrite_sections<'a, E: From<BinaryReaderError>>(
+    binary: &'a [u8],
+    mut rewrite: impl FnMut(&Section<'a>) -> Result<Cow<'a, [u8]>, E>,
+) -> Result<Cow<'a, [u8]>, E> {
+    let mut out = Vec::new();
+    let mut copied = 0;
+    for section in sections(binary)? {
+        if let Cow::Owned(content) = rewrite(&section)? {
+            out.extend(&binary[copied..section.start]);
+            push_section(&mut out, section.id, &content);
+            copied = section.end;
+        }
+    }
+    if copied == 0 {
+        return Ok(Cow::Borrowed(binary));
+    }
+    out.extend(&binary[copied..]);
+    Ok(Cow::Owned(out))
 }
 
 /// Adds a section.

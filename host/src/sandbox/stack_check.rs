@@ -18,7 +18,7 @@ use wasmparser::{
 };
 
 use super::sections::{
-    COMPONENT_SECTION, CORE_MODULE_SECTION, HEADER_BYTES, Section, push_section, sections,
+    COMPONENT_SECTION, CORE_MODULE_SECTION, HEADER_BYTES, Section, push_section, rewrite_sections, sections,
 };
 
 /// Why a component's stack checks could not be made.
@@ -54,25 +54,11 @@ fn rewrite_component<'a>(
     if depth > DEPTH_MAX {
         return Err(StackCheckError::Nested);
     }
-    let mut out = Vec::new();
-    let mut copied = 0;
-    for section in sections(component)? {
-        let content = match section.id {
-            CORE_MODULE_SECTION => rewrite_module(section.content, sites)?,
-            COMPONENT_SECTION => rewrite_component(section.content, depth + 1, sites)?,
-            _ => continue,
-        };
-        if let Cow::Owned(content) = content {
-            out.extend(&component[copied..section.start]);
-            push_section(&mut out, section.id, &content);
-            copied = section.end;
-        }
-    }
-    if copied == 0 {
-        return Ok(Cow::Borrowed(component));
-    }
-    out.extend(&component[copied..]);
-    Ok(Cow::Owned(out))
+    rewrite_sections(component, |section| match section.id {
+        CORE_MODULE_SECTION => rewrite_module(section.content, sites),
+        COMPONENT_SECTION => rewrite_component(section.content, depth + 1, sites),
+        _ => Ok(Cow::Borrowed(section.content)),
+    })
 }
 
 fn rewrite_module<'a>(module: &'a [u8], sites: &mut usize) -> Result<Cow<'a, [u8]>, StackCheckError> {

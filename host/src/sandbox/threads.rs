@@ -14,7 +14,7 @@ use wasmparser::{
     ComponentImportSectionReader, ComponentInstanceSectionReader, ComponentTypeRef,
 };
 
-use super::sections::{COMPONENT_SECTION, Section, push_section, sections};
+use super::sections::{COMPONENT_SECTION, Section, rewrite_sections};
 
 /// Why a component's calls could not be exchanged.
 #[derive(Debug, thiserror::Error)]
@@ -42,28 +42,14 @@ fn rewrite(component: &[u8], depth: usize) -> Result<Cow<'_, [u8]>, ThreadsError
         return Err(ThreadsError::Nested);
     }
     let mut spaces = Spaces::default();
-    let mut out = Vec::new();
-    let mut copied = 0;
-    for section in sections(component)? {
-        let content = match section.id {
-            COMPONENT_SECTION => rewrite(section.content, depth + 1)?,
-            CANONICAL_SECTION => spaces.rewrite_canonicals(&section)?,
-            _ => {
-                spaces.note(&section)?;
-                continue;
-            }
-        };
-        if let Cow::Owned(content) = content {
-            out.extend(&component[copied..section.start]);
-            push_section(&mut out, section.id, &content);
-            copied = section.end;
+    rewrite_sections(component, |section| match section.id {
+        COMPONENT_SECTION => rewrite(section.content, depth + 1),
+        CANONICAL_SECTION => spaces.rewrite_canonicals(section),
+        _ => {
+            spaces.note(section)?;
+            Ok(Cow::Borrowed(section.content))
         }
-    }
-    if copied == 0 {
-        return Ok(Cow::Borrowed(component));
-    }
-    out.extend(&component[copied..]);
-    Ok(Cow::Owned(out))
+    })
 }
 
 /// What the indices of a component stand for, as far as it matters here.
