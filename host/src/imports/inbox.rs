@@ -160,6 +160,17 @@ impl View {
         Ok(())
     }
 
+    fn begin_wait(&mut self, requests: &[u64]) -> wasmtime::Result<()> {
+        let inbox = self.inbox();
+        if mem::replace(&mut inbox.waiting, true) {
+            bail!("two coroutines wait in the inbox");
+        }
+        if !inbox.kept.is_empty() {
+            bail!("a coroutine waits in the inbox, and what was received before was not taken");
+        }
+        self.receive(Request::all(requests)?)
+    }
+
     /// The connection that `inbox.key` has named.
     fn keyed(&self, key: u64) -> wasmtime::Result<u32> {
         let (tag, rep) = ((key >> 32) as u32, key as u32);
@@ -262,22 +273,29 @@ impl Host for View {
             None => bail!("nothing is kept for this ticket"),
         }
     }
+
+    fn try_recv(
+        &mut self,
+        connection: Resource<Connection>,
+        max: u32,
+    ) -> wasmtime::Result<Result<Vec<u8>, ErrorCode>> {
+        fault::point("inbox.try-recv");
+        let mut call = match self.begin_recv(&connection, max, None, TcpStream::recv)? {
+            Ok(call) => call,
+            Err(code) => return Ok(Err(code)),
+        };
+        match call.poll_now(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(called) => Ok(self.end_recv(&connection, called).map(Buf::into_vec)),
+            Poll::Pending => Ok(Ok(Vec::new())),
+        }
+    }
 }
 
 impl<T: HasView> HostWithStore<T> for HasSelf<View> {
     async fn wait(accessor: &Accessor<T, Self>, requests: Vec<u64>) -> wasmtime::Result<(Vec<u64>, Vec<u8>)> {
         fault::point("inbox.wait");
         // At once: those that are added meanwhile come after.
-        accessor.with(|mut a| {
-            let view = a.get();
-            if mem::replace(&mut view.inbox().waiting, true) {
-                bail!("two coroutines wait in the inbox");
-            }
-            if !view.inbox().kept.is_empty() {
-                bail!("a coroutine waits in the inbox, and what was received before was not taken");
-            }
-            view.receive(Request::all(&requests)?)
-        })?;
+        accessor.with(|mut a| a.get().begin_wait(&requests))?;
         // The first poll is on the guest's stack, of which this would need another page; it nearly always has to wait.
         let mut first = true;
         poll_fn(|_| if mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }).await;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::coroutine::{current, set_current};
 use super::fiber::Fiber;
 use super::realloc;
-use super::returned::List;
+use super::returned::{List, Returned};
 use super::socket::{CHUNK_BYTES_MAX, Connection};
 use crate::ErrorCode;
 use crate::abi::nanoseconds;
@@ -27,8 +27,15 @@ pub(super) fn recv(
     buf: &mut [u8],
     timeout: Option<Duration>,
 ) -> Result<usize, ErrorCode> {
-    let me = current();
     let max = buf.len().min(CHUNK_BYTES_MAX);
+    if connection.streams() {
+        let received = try_recv(connection, &mut buf[..max])?;
+        if received > 0 {
+            return Ok(received);
+        }
+        connection.set_streams(false);
+    }
+    let me = current();
     let request = [connection.key(), timeout.map_or(NO_TIMEOUT, nanoseconds), max as u64];
     let waiter =
         Waiter { thread: thread(me), fiber: me, buf: buf.as_mut_ptr(), room: max, outcome: None, place: 0 };
@@ -38,7 +45,11 @@ pub(super) fn recv(
             Step::Done(outcome) => {
                 return outcome.map(|received| match received {
                     Received::Copied(length) => length,
-                    Received::Kept => fetch(ticket, &mut buf[..max]),
+                    Received::Kept => {
+                        // There may be more: then it is cheaper to go on with this one than to take turns.
+                        connection.set_streams(true);
+                        fetch(ticket, &mut buf[..max])
+                    }
                 });
             }
             Step::Resume(next) => {
@@ -295,6 +306,17 @@ fn fetch(ticket: u32, buf: &mut [u8]) -> usize {
     unsafe { realloc::with_lent(buf, take).move_to(buf) }
 }
 
+/// Receives what is there; nothing is no end.
+fn try_recv(connection: &Connection, buf: &mut [u8]) -> Result<usize, ErrorCode> {
+    let max = buf.len() as u32;
+    // SAFETY: the call writes its result to the pointer, a list of bytes if it went well.
+    let recv = || unsafe { Returned::by(|returned| try_recv_import(connection.handle(), max, returned)) };
+    // SAFETY: the call does not wait, and a list of bytes is all that comes back.
+    let bytes: List<u8> = unsafe { realloc::with_lent(buf, recv) }?;
+    // SAFETY: the host has just returned it.
+    Ok(unsafe { bytes.move_to(buf) })
+}
+
 impl Connection {
     /// What requests call it.
     fn key(&self) -> u64 {
@@ -331,6 +353,8 @@ unsafe extern "C" {
     fn key(connection: u32) -> u64;
     fn add(words: *const u64, count: usize);
     fn take(ticket: u32, returned: *mut List<u8>);
+    #[link_name = "try-recv"]
+    fn try_recv_import(connection: u32, max: u32, returned: *mut u8);
 }
 
 #[link(wasm_import_module = "conet:fibers/threads@0.1.0")]

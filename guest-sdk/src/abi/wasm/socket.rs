@@ -1,7 +1,7 @@
 //! Listeners and connections: handles of the host.
 
 use std::net::{Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::bindings::tcp;
@@ -41,6 +41,8 @@ pub(crate) struct Connection {
     handle: tcp::Connection,
     /// What `inbox` calls it; 0 before it was asked for.
     key: AtomicU64,
+    /// Much has come at a time, and may go on to.
+    streams: AtomicBool,
 }
 
 impl Connection {
@@ -49,11 +51,23 @@ impl Connection {
     pub(super) unsafe fn from_handle(handle: u32) -> Connection {
         // SAFETY: as the caller promised.
         let handle = unsafe { tcp::Connection::from_handle(handle) };
-        Connection { handle, key: AtomicU64::new(0) }
+        Connection { handle, key: AtomicU64::new(0), streams: AtomicBool::new(false) }
     }
 
     pub(super) fn into_wit(self) -> tcp::Connection {
         self.handle
+    }
+
+    pub(super) fn handle(&self) -> u32 {
+        self.handle.handle()
+    }
+
+    pub(super) fn streams(&self) -> bool {
+        self.streams.load(Relaxed)
+    }
+
+    pub(super) fn set_streams(&self, streams: bool) {
+        self.streams.store(streams, Relaxed);
     }
 
     /// What `inbox` calls it, asked for once.

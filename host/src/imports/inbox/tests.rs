@@ -105,6 +105,94 @@ fn a_batch_is_bounded_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn long_chunks_are_kept_until_they_are_taken() {
+    run(async || {
+        let mut instance = Instance::new(2, Limits::default());
+        let chunk: Vec<u8> = (0..COPIED_BYTES_MAX + 1).map(|index| index as u8).collect();
+        for connection in 0..2 {
+            instance.peers[connection].write_all(&chunk).expect("it is open");
+            let request = Request { max: 10_000, ..instance.request(connection) };
+            instance.view.receive(vec![request]).expect("its own");
+        }
+        let mut tickets = Vec::new();
+        while tickets.len() < 2 {
+            let (answers, bytes) = poll_fn(|cx| instance.view.poll_answers(cx)).await;
+            assert!(bytes.is_empty());
+            for answer in answers {
+                assert_eq!(answer.outcome, Ok(KEPT | chunk.len() as u32));
+                tickets.push(answer.ticket);
+            }
+        }
+        assert!(instance.view.begin_wait(&[]).is_err(), "they are not taken");
+        for ticket in tickets {
+            assert_eq!(instance.view.take(ticket).expect("it is kept"), chunk);
+            assert!(instance.view.take(ticket).is_err(), "it is taken");
+        }
+        assert!(instance.view.inbox().kept.is_empty());
+    });
+}
+
+#[test]
+fn kept_chunks_end_a_batch() {
+    run(async || {
+        let count = 16;
+        let mut instance = Instance::new(count, Limits::default());
+        let chunk = vec![1; KEPT_BYTES / 4];
+        for connection in 0..count {
+            instance.peers[connection].write_all(&chunk).expect("it is open, and its buffer holds as much");
+            let request = Request { max: u32::MAX, ..instance.request(connection) };
+            instance.view.receive(vec![request]).expect("its own");
+        }
+        let mut answered = 0;
+        while answered < count {
+            let (answers, _) = poll_fn(|cx| instance.view.poll_answers(cx)).await;
+            assert!(answers.len() <= 4, "{} chunks at once", answers.len());
+            for answer in answers {
+                assert_eq!(instance.view.take(answer.ticket).expect("it is kept"), chunk);
+                answered += 1;
+            }
+        }
+    });
+}
+
+#[test]
+fn trying_to_receive_takes_what_is_there_and_leaves_the_rest_to_a_request() {
+    run(async || {
+        let mut instance = Instance::new(1, Limits::default());
+        let first = instance.connections[0];
+        let connection = || Resource::new_borrow(first);
+        assert_eq!(instance.view.try_recv(connection(), 10).expect("its own"), Ok(vec![]));
+        instance.peers[0].write_all(b"now").expect("it is open");
+        let mut received = Vec::new();
+        while received.is_empty() {
+            // Until the worker has looked at its sockets.
+            conet_rt::time::yield_now().await;
+            received = instance.view.try_recv(connection(), 3).expect("its own").expect("it is open");
+        }
+        assert_eq!(received, b"now");
+        assert_eq!(
+            instance.view.try_recv(connection(), 0).expect("its own"),
+            Err(ErrorCode::InvalidArgument)
+        );
+        let request = instance.request(0);
+        instance.view.receive(vec![request]).expect("its own");
+        assert!(instance.view.poll_answers(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(instance.view.try_recv(connection(), 10).expect("its own"), Err(ErrorCode::Busy));
+        instance.peers[0].write_all(b"later").expect("it is open");
+        assert_eq!(instance.answers().await, [(0, Ok(b"later".to_vec()))]);
+        instance.peers.clear();
+        assert_eq!(
+            instance.view.try_recv(connection(), 10).expect("its own"),
+            Ok(vec![]),
+            "the end is not told here"
+        );
+        let request = instance.request(0);
+        instance.view.receive(vec![request]).expect("its own");
+        assert_eq!(instance.answers().await, [(0, Ok(vec![]))]);
+    });
+}
+
+#[test]
 fn a_request_is_refused_or_times_out_by_itself() {
     run(async || {
         let mut instance = Instance::new(2, Limits::default());
