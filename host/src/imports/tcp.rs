@@ -312,7 +312,7 @@ impl HostConnection for View {
         self.end_connect(connected)
     }
 
-    /// For the generated linking, which copies `data`; [`add_to_linker`] replaces it.
+    /// For the generated linking, which copies `data`; `add_to_linker` replaces it.
     fn try_send(
         &mut self,
         connection: Resource<Connection>,
