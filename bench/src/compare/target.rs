@@ -115,7 +115,7 @@ impl fmt::Display for Target {
 
 const fn echo(connections: usize, other: Contender, must: f64) -> Target {
     let case = Case::Echo { size: 64, connections, depth: 1 };
-    Target { measure: Measure::Echo, case, quantity: Quantity::RateOf(other), must, servers: BOTH }
+    Target { measure: Measure::Echo, case, quantity: Quantity::RateOf(other), must, servers: ALL }
 }
 
 const fn most(measure: Measure, case: Case, must: f64, servers: &'static [Contender]) -> Target {
@@ -125,6 +125,14 @@ const fn most(measure: Measure, case: Case, must: f64, servers: &'static [Conten
 const GO: &[Contender] = &[Contender::ConetGo];
 const EACH: &[Contender] = &[Contender::ConetInstance];
 const BOTH: &[Contender] = &[Contender::ConetGo, Contender::ConetInstance];
+
+/// On epoll and on io_uring.
+const ALL: &[Contender] = &[
+    Contender::ConetGo,
+    Contender::ConetGoIoUring,
+    Contender::ConetInstance,
+    Contender::ConetInstanceIoUring,
+];
 
 /// However many there are, it is for each.
 const ANY_IDLE: Case = Case::Idle { connections: 0 };
