@@ -95,15 +95,18 @@ fn errors_of_handlers_are_counted() {
 /// What is long comes to coroutines of one instance by itself, and they go on with what else their connections have.
 #[test]
 fn long_chunks_come_to_the_coroutine_that_receives_them() {
-    let host = Launch::handler("echo_large").option("--isolation", "shared").start();
-    returns_every_byte(&host);
-    std::thread::scope(|scope| {
-        for extra in 0..16 {
-            let stream = host.connect();
-            scope.spawn(move || peer::echo_exact(stream, (4 << 20) + extra));
-        }
-    });
-    host.stop();
+    for driver in ["epoll", "auto"] {
+        let launch = Launch::handler("echo_large").option("--isolation", "shared");
+        let host = launch.option("--driver", driver).start();
+        returns_every_byte(&host);
+        std::thread::scope(|scope| {
+            for extra in 0..16 {
+                let stream = host.connect();
+                scope.spawn(move || peer::echo_exact(stream, (4 << 20) + extra));
+            }
+        });
+        host.stop();
+    }
 }
 
 /// Peers that send much, read nothing and cut the connection off leave nothing behind.
