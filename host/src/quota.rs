@@ -1,4 +1,6 @@
 //! A limit's live meter. A *limit* is the number, a *quota* counts against it, a *permit* is what was taken.
+//!
+//! A quota may lie within another, as a tenant's within its host's: what is taken from one is taken from both.
 
 mod waiting;
 
@@ -19,6 +21,8 @@ pub struct Quota {
     peak: AtomicU64,
     /// Tasks inside `acquire` and `drained`.
     waiting: Waiting,
+    /// What all it gives comes out of, too.
+    within: Option<Arc<Quota>>,
 }
 
 /// Units taken from a quota; they go back when it drops.
@@ -31,12 +35,21 @@ pub struct Permit {
 impl Quota {
     /// A quota of `max` units, none used.
     pub fn new(max: u64) -> Arc<Self> {
-        Arc::new(Self { max, used: AtomicU64::new(0), peak: AtomicU64::new(0), waiting: Waiting::default() })
+        Arc::new(Self::made(max, None))
+    }
+
+    /// A quota of `max` units, each of which is one of `within`, too.
+    pub fn within(within: &Arc<Quota>, max: u64) -> Arc<Self> {
+        Arc::new(Self::made(max, Some(within.clone())))
+    }
+
+    fn made(max: u64, within: Option<Arc<Quota>>) -> Self {
+        Self { max, used: AtomicU64::new(0), peak: AtomicU64::new(0), waiting: Waiting::default(), within }
     }
 
     /// Takes `units`, if as many are free.
     pub fn try_acquire(self: &Arc<Self>, units: u64) -> Option<Permit> {
-        self.take(units).then(|| Permit { quota: self.clone(), units })
+        self.take_with_rest(units).then(|| Permit { quota: self.clone(), units })
     }
 
     /// Waits until one unit is free, and takes it: first come, first served.
@@ -68,6 +81,19 @@ impl Quota {
         self.peak.load(Ordering::Relaxed)
     }
 
+    /// From this quota and those it lies within.
+    fn take_with_rest(&self, units: u64) -> bool {
+        if !self.take(units) {
+            return false;
+        }
+        let rest = self.within.as_ref().is_none_or(|within| within.take_with_rest(units));
+        if !rest {
+            self.put_back(units);
+        }
+        rest
+    }
+
+    /// From this quota alone.
     fn take(&self, units: u64) -> bool {
         let fits = |used: u64| used.checked_add(units).filter(|after| *after <= self.max);
         let taken = self.used.try_update(Ordering::SeqCst, Ordering::SeqCst, fits);
@@ -82,6 +108,14 @@ impl Quota {
     }
 
     fn give_back(&self, units: u64) {
+        if let Some(within) = &self.within {
+            within.give_back(units);
+        }
+        self.put_back(units);
+    }
+
+    /// To this quota alone.
+    fn put_back(&self, units: u64) {
         let before = self.used.fetch_sub(units, Ordering::SeqCst);
         assert!(before >= units, "more units came back than were taken");
         self.waiting.serve(self);
@@ -108,6 +142,11 @@ impl Permit {
             }
             None => false,
         }
+    }
+
+    /// Drops it and gives nothing back.
+    fn forget(mut self) {
+        self.units = 0;
     }
 
     /// Gives `units` of it back.

@@ -246,3 +246,40 @@ fn wait(mut acquire: Acquire) -> Permit {
         }
     }
 }
+
+#[test]
+fn what_lies_within_another_takes_from_both_and_gives_back_to_both() {
+    let host = Quota::new(3);
+    let (one, other) = (Quota::within(&host, 2), Quota::within(&host, 2));
+    let mut first = one.try_acquire(2).expect("two are free");
+    let second = other.try_acquire(1).expect("one is free");
+    assert!(other.try_acquire(1).is_none(), "the host has no more");
+    assert_eq!((one.used(), other.used(), host.used()), (2, 1, 3));
+    first.shrink(1);
+    assert!(first.grow(1) && !first.grow(1));
+    drop((first, second));
+    assert_eq!((one.used(), other.used(), host.used()), (0, 0, 0));
+}
+
+#[test]
+fn who_waits_for_both_leaves_nothing_behind() {
+    let host = Quota::new(1);
+    let (one, other) = (Quota::within(&host, 1), Quota::within(&host, 1));
+    let held = poll(&mut one.acquire()).expect("one is free");
+    let woken = Arc::new(Woken::default());
+    let mut waits = other.acquire();
+    assert!(poll_with(&mut waits, &Waker::from(woken.clone())).is_none());
+    assert_eq!(other.used(), 1, "its own unit it has");
+    drop(held);
+    assert_eq!(woken.times(), 1);
+    let permit = poll(&mut waits).expect("the host's has come back");
+    drop(waits);
+    assert_eq!((other.used(), host.used()), (1, 1));
+    let mut leaves = one.acquire();
+    assert!(poll(&mut leaves).is_none());
+    drop(leaves);
+    assert_eq!(one.used(), 0);
+    drop(permit);
+    assert_eq!((one.used(), other.used(), host.used()), (0, 0, 0));
+    assert_eq!((one.waiting.len(), other.waiting.len(), host.waiting.len()), (0, 0, 0));
+}

@@ -135,11 +135,26 @@ pub struct Acquire {
     quota: Arc<Quota>,
     /// While it is in line, or has a unit to look at.
     ticket: Option<u64>,
+    /// While it has a unit of this quota, and waits for one of the quota that it lies within.
+    rest: Option<Box<Acquire>>,
 }
 
 impl Acquire {
     pub(super) fn new(quota: &Arc<Quota>) -> Self {
-        Self { quota: quota.clone(), ticket: None }
+        Self { quota: quota.clone(), ticket: None, rest: None }
+    }
+
+    /// Whether a unit of this quota alone has been taken.
+    fn poll_own(&mut self, waker: &Waker) -> bool {
+        let waiting = &self.quota.waiting;
+        self.ticket = match self.ticket {
+            // The lock is for those who may have to wait. Nobody who waits is overtaken.
+            None if !waiting.is_wanted() && self.quota.take(1) => None,
+            None => waiting.arrive(&self.quota, waker),
+            Some(ticket) if waiting.look(ticket, waker) => None,
+            waits => waits,
+        };
+        self.ticket.is_none()
     }
 }
 
@@ -147,17 +162,17 @@ impl Future for Acquire {
     type Output = Permit;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit> {
-        let waiting = &self.quota.waiting;
-        let ticket = match self.ticket {
-            // The lock is for those who may have to wait. Nobody who waits is overtaken.
-            None if !waiting.is_wanted() && self.quota.take(1) => None,
-            None => waiting.arrive(&self.quota, cx.waker()),
-            Some(ticket) if waiting.look(ticket, cx.waker()) => None,
-            waits => waits,
-        };
-        self.ticket = ticket;
-        if ticket.is_some() {
-            return Poll::Pending;
+        if self.rest.is_none() {
+            if !self.poll_own(cx.waker()) {
+                return Poll::Pending;
+            }
+            self.rest = self.quota.within.as_ref().map(|within| Box::new(within.acquire()));
+        }
+        if let Some(rest) = &mut self.rest {
+            let Poll::Ready(rest) = Pin::new(&mut **rest).poll(cx) else { return Poll::Pending };
+            // Its unit is part of the permit that is given, which returns both.
+            rest.forget();
+            self.rest = None;
         }
         Poll::Ready(Permit { quota: self.quota.clone(), units: 1 })
     }
@@ -165,9 +180,9 @@ impl Future for Acquire {
 
 impl Drop for Acquire {
     fn drop(&mut self) {
-        let Some(ticket) = self.ticket else { return };
-        if self.quota.waiting.leave(ticket) {
-            drop(Permit { quota: self.quota.clone(), units: 1 });
+        let given = self.ticket.is_some_and(|ticket| self.quota.waiting.leave(ticket));
+        if given || self.rest.is_some() {
+            self.quota.put_back(1);
         }
     }
 }
