@@ -1,11 +1,15 @@
 //! The command line. No logic here: options become what the host takes.
 
+pub mod check;
 pub mod log;
 pub mod run;
+pub mod serve;
+
+use std::io::{self, Write};
 
 use clap::{Parser, Subcommand};
 
-use crate::exit::Exit;
+use crate::{config::file::reference, exit::Exit};
 
 /// Runs network programs as WebAssembly sandboxes.
 #[derive(Parser)]
@@ -18,7 +22,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run one component, a program or a handler, until it ends or a signal comes.
-    Run(run::Run),
+    Run(Box<run::Run>),
+    /// Run the tenants of a file until a signal comes.
+    Serve(serve::Serve),
+    /// Tell everything that is wrong with a file of `serve`, and start nothing.
+    Check(check::Check),
+    /// Print the reference of that file, docs/config.md.
+    #[command(hide = true)]
+    ConfigReference,
 }
 
 /// Reads the arguments and does what they say.
@@ -33,5 +44,12 @@ pub fn main() -> Exit {
     };
     match cli.command {
         Command::Run(run) => run.run(),
+        Command::Serve(serve) => serve.run(),
+        Command::Check(check) => check.run(),
+        Command::ConfigReference => {
+            // A closed stdout leaves nowhere to complain.
+            let _ = io::stdout().write_all(reference().as_bytes());
+            Exit::Done
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Plain data. Text from flags and files becomes a type that cannot be wrong, or an error that says what to write.
 
 pub mod driver;
+pub mod file;
 pub mod limits;
 pub mod machine;
 pub mod net;

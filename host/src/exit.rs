@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use crate::{
-    config::machine::MachineError,
+    config::{file::Problems, machine::MachineError},
     sandbox::{component::LoadError, scan::ScanError},
 };
 
@@ -77,11 +77,14 @@ pub enum StartError {
         /// What is wrong with it.
         error: LoadError,
     },
+    /// The file says something wrong.
+    #[error("{0}")]
+    Config(#[from] Problems),
     /// The options do not go with what the component is.
     #[error("{0}")]
     Options(String),
     /// A folder that is granted cannot be opened.
-    #[error("--dir: cannot open {path}: {error}")]
+    #[error("cannot open the granted folder {path}: {error}")]
     Folder {
         /// As given.
         path: PathBuf,
@@ -120,7 +123,10 @@ impl StartError {
     /// The process's end.
     pub fn exit(&self) -> Exit {
         match self {
-            StartError::Read { .. } | StartError::Options(_) | StartError::Folder { .. } => Exit::Usage,
+            StartError::Read { .. }
+            | StartError::Config(_)
+            | StartError::Options(_)
+            | StartError::Folder { .. } => Exit::Usage,
             StartError::Load { error: LoadError::Engine(_), .. } => Exit::Machine,
             StartError::Scan { .. } | StartError::Load { .. } => Exit::Refused,
             StartError::Bind { .. } => Exit::Bind,

@@ -1,293 +1,49 @@
-//! The host: one component from its file to its end, over workers, signals and the drain.
-
-use std::{
-    fmt,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener},
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, Sender, channel},
-    },
-    thread,
-    time::{Duration, Instant},
-};
-
-use conet_rt::{Handle, Stacks, Worker, net::ListenOptions};
-use tracing::{debug, info, warn};
-
-use crate::{
-    config::{driver::Driver, machine::Machine, tenant::TenantConfig},
-    exit::{Exit, StartError},
-    imports::Context,
-    messages::Messages,
-    sandbox::{
-        cache::Cache, component::Loaded, coroutine::Sandbox, engine::EngineOptions, pooled::Pooled,
-        scan::scan, ticker::Ticker, trap::Ended,
-    },
-    tenancy::{
-        role::Role,
-        tenant::{Event, Tenant},
-    },
-};
+//! The host: components from their files to their end, over workers, signals and drains.
+//!
+//! `run` has one tenant and ends with it; `serve` has any number, none of which ends it.
 
 mod component;
 mod context;
 mod occurrence;
+mod plan;
 mod room;
+mod run;
+mod serve;
 mod wishes;
 mod workers;
 
-use component::read;
-use context::context;
-use occurrence::{Occurrence, forward, next, watch_signals};
-use room::Room;
-use wishes::{Wish, Wishes};
-use workers::start_workers;
+use std::net::{SocketAddr, TcpListener};
 
-/// What to run, and how.
-pub struct Options {
-    /// The component's file.
-    pub component: PathBuf,
-    /// The tenant it is run for.
-    pub tenant: TenantConfig,
-    /// Where to listen for a handler; none is the default, and all that a program may have.
-    pub listen: Option<SocketAddr>,
-    /// Worker threads.
-    pub workers: usize,
-    /// What they wait for their sockets with.
-    pub driver: Driver,
-    /// Where compiled code is kept; none keeps none.
-    pub cache: Option<PathBuf>,
-    /// Guests are preempted. Only a measurement does without: then one that spins has its worker for ever.
-    pub preemption: bool,
+use conet_rt::net::ListenOptions;
+use tracing::{debug, warn};
+
+use crate::{
+    config::{file::Problems, file::ServeConfig, file::Source},
+    exit::StartError,
+    imports::Context,
+    sandbox::cache::Cache,
+};
+
+pub use run::{Options, run};
+pub use serve::serve;
+
+/// Looks at all that a file says, without starting anything: an error has everything that is wrong.
+pub fn check(config: &ServeConfig, source: &Source) -> Result<(), Problems> {
+    plan::plans(config, source).map(drop)
 }
 
-/// Runs it to its end.
-pub fn run(options: Options, messages: &Messages) -> Result<Exit, StartError> {
-    let (events, happened) = channel();
-    let starting = watch_signals(events.clone())?;
-    let host = Host::start(options, messages, events, &starting)?;
-    Ok(host.watch(&happened))
-}
-
-struct Host {
-    tenant: Tenant,
-    /// Copies of the program that have not ended; none for a handler.
-    copies: usize,
-    workers: Vec<Worker>,
-    /// What signals have asked for.
-    wishes: Wishes,
-    events: Sender<Occurrence>,
-    /// Ticks as long as the workers run, if guests are preempted.
-    _ticker: Option<Ticker>,
-}
-
-impl Host {
-    /// `starting` is cleared before anything runs that a signal should leave time.
-    fn start(
-        options: Options,
-        messages: &Messages,
-        events: Sender<Occurrence>,
-        starting: &AtomicBool,
-    ) -> Result<Self, StartError> {
-        let Options { component: path, tenant: config, listen, workers, driver, cache, preemption } = options;
-        let bytes = read(&path)?;
-        let scan = scan(&bytes, FLATTENED_INSTANCES_MAX)
-            .map_err(|error| StartError::Scan { path: path.clone(), error })?;
-        let role = Role::choose(&scan, &config).map_err(StartError::Options)?;
-        if listen.is_some() && !role.is_handler() {
-            let why = "--listen is for handlers, and this component is a program: it listens itself, often where its \
-                       arguments say";
-            return Err(StartError::Options(why.to_owned()));
-        }
-        let room = Room::measure(&Machine::read(), &config, role, workers)?;
-
-        let memory = if role == Role::IsolatedHandler {
-            config.limits.fresh_memory_bytes_max
-        } else {
-            config.limits.fresh_memory_bytes_max.max(config.limits.shared_memory_bytes_max)
-        };
-        let engine = EngineOptions::new(&config.limits, scan.fibers, memory);
-        let engine = EngineOptions { preemption, ..engine };
-        if !preemption {
-            warn!(
-                "guests are not preempted: one that spins holds its worker for ever, and no CPU budget ends it"
-            );
-        }
-        let cache = cache.and_then(|path| {
-            let opened = Cache::open(&path);
-            opened.inspect_err(|error| warn!("running without the compile cache: {error}")).ok()
-        });
-        let started = Instant::now();
-        let loaded = Loaded::load(&bytes, &scan, &engine, cache.as_ref())
-            .map_err(|error| StartError::Load { path: path.clone(), error })?;
-        info!("engine: concurrency {}", if scan.fibers { "on" } else { "off" });
-        info!("loaded as {role:?} in {:?}", started.elapsed());
-
-        // Before there are threads that would have to be taken down again.
-        let socket = match role.is_handler() {
-            true => Some(bind(listen.unwrap_or(LISTEN_DEFAULT))?),
-            false => None,
-        };
-        let pooled = Pooled::new(&engine, room.instances as u32, scan);
-        if role == Role::IsolatedHandler
-            && let Some(making) = pooled.begin(&loaded)
-            && Stacks::mappings_per_stack() > 0
-        {
-            // Those of our own stacks are not counted for a handler. A panic has been told of.
-            let _ = making.join();
-        }
-        let ticker = preemption.then(|| Ticker::start(advance(&loaded, &pooled))).transpose()?;
-        let workers = start_workers(workers, driver, ticker.as_ref())?;
-        let handles: Vec<Handle> = workers.iter().map(Worker::handle).collect();
-        let context = Arc::new(context(config, role, &room, messages)?);
-        let tenant = Tenant::new(Sandbox { context, loaded, pooled }, handles, forward(events.clone())?);
-        starting.store(false, Ordering::SeqCst);
-        match socket {
-            Some(socket) => tenant.context().announce(tenant.serve(role, &socket)?),
-            None => tenant.run(role, room.copies)?,
-        }
-        Ok(Self { tenant, copies: room.copies, workers, wishes: Wishes::default(), events, _ticker: ticker })
-    }
-
-    /// Waits for the end.
-    fn watch(mut self, happened: &Receiver<Occurrence>) -> Exit {
-        let exit = loop {
-            match next(happened, self.wishes.deadline()) {
-                Some(Occurrence::Signal) => match self.signalled() {
-                    Some(Wish::Drain) => self.tenant.drain(),
-                    Some(Wish::CutOff) => break Exit::CutOff,
-                    None => {}
-                },
-                Some(Occurrence::Tenant(event)) => {
-                    if let Some(exit) = self.happened(event) {
-                        break exit;
-                    }
-                }
-                Some(Occurrence::Flushed) => {}
-                None => {
-                    let left = counted(self.tenant.context().coroutines.used());
-                    self.say(format_args!("the drain's deadline has passed: cutting off {left}"));
-                    break Exit::CutOff;
-                }
-            }
-        };
-        self.end(exit, happened)
-    }
-
-    /// Takes a signal for what it is, and says so.
-    fn signalled(&mut self) -> Option<Wish> {
-        let context = self.tenant.context();
-        let drain_max = context.limits.drain_max;
-        let coroutines = context.coroutines.used();
-        let wish = self.wishes.signal(drain_max)?;
-        match wish {
-            Wish::Drain if coroutines == 0 => self.say(format_args!("shutting down")),
-            Wish::Drain => self.say(format_args!(
-                "shutting down: {} may take {drain_max:?} to finish; signal again to end now",
-                counted(coroutines)
-            )),
-            Wish::CutOff => self.say(format_args!("second signal: cutting off what is left")),
-        }
-        Some(wish)
-    }
-
-    fn happened(&mut self, event: Event) -> Option<Exit> {
-        match event {
-            Event::Ended(Ended::Exit(code)) => Some(Exit::of_guest(code)),
-            Event::Ended(Ended::Trapped(_)) => Some(Exit::Guest(1)),
-            // Its accept was told that the host is ending: an error of the program's own making, or none.
-            Event::Ended(Ended::Returned(_)) if self.wishes.begun() => None,
-            Event::Ended(Ended::Returned(Err(()))) => Some(Exit::Guest(1)),
-            Event::Ended(Ended::Returned(Ok(()))) => {
-                self.copies -= 1;
-                (self.copies == 0).then_some(Exit::Done)
-            }
-            Event::ListenerFailed(code) => {
-                self.say(format_args!("cannot accept connections any more: {code:?}"));
-                Some(Exit::Guest(1))
-            }
-            Event::Drained => Some(Exit::Done),
-        }
-    }
-
-    fn end(mut self, exit: Exit, happened: &Receiver<Occurrence>) -> Exit {
-        let context = self.tenant.context().clone();
-        if exit == Exit::CutOff {
-            context.cut_off.store(true, Ordering::Relaxed);
-        }
-        context.shutdown.begin();
-        // Tasks, and with them instances and connections, are dropped on their own threads.
-        self.workers.iter().for_each(Worker::stop);
-        for worker in self.workers.drain(..) {
-            if worker.join().is_err() {
-                warn!("a worker ended by a panic");
-            }
-        }
-        context.pools.close_idle();
-        let exit = self.flush(exit, happened);
-        context.metrics.output_lost.add(context.stdout.unwritten_bytes() + context.stderr.unwritten_bytes());
-        log_counters(&context);
-        exit
-    }
-
-    /// Waits until what the guests have printed is written: as any process for who reads it, but after a signal no
-    /// longer than the drain may take, and a moment at least.
-    fn flush(&mut self, exit: Exit, happened: &Receiver<Occurrence>) -> Exit {
-        let patience = Instant::now() + FLUSH_PATIENCE;
-        let context = self.tenant.context().clone();
-        let events = self.events.clone();
-        let outputs = [context.stdout.clone(), context.stderr.clone()];
-        let flush = move || {
-            for output in outputs {
-                output.flush(None);
-            }
-            // Nobody waits any more.
-            let _ = events.send(Occurrence::Flushed);
-        };
-        if let Err(error) = thread::Builder::new().name("flush".into()).spawn(flush) {
-            warn!("cannot wait for the guest's output to be written: {error}");
-            return exit;
-        }
-        loop {
-            let deadline = match exit {
-                Exit::CutOff => Some(patience),
-                _ => self.wishes.deadline().map(|deadline| deadline.max(patience)),
-            };
-            match next(happened, deadline) {
-                Some(Occurrence::Flushed) => return exit,
-                Some(Occurrence::Signal) if self.signalled() == Some(Wish::CutOff) => break,
-                Some(_) => {}
-                None => break,
-            }
-        }
-        let bytes = context.stdout.unwritten_bytes() + context.stderr.unwritten_bytes();
-        self.say(format_args!("{bytes} bytes of the guest's output are lost: they were not read in time"));
-        if exit == Exit::Done { Exit::CutOff } else { exit }
-    }
-
-    fn say(&self, line: fmt::Arguments<'_>) {
-        self.tenant.context().messages.say(line);
-    }
-}
-
-fn counted(coroutines: u64) -> String {
-    format!("{coroutines} coroutine{}", if coroutines == 1 { "" } else { "s" })
-}
-
-fn advance(loaded: &Loaded, pooled: &Arc<Pooled>) -> impl Fn() + Send + 'static {
-    let (engine, pooled) = (loaded.engine.clone(), pooled.clone());
-    move || {
-        engine.increment_epoch();
-        if let Some(engine) = pooled.engine() {
-            engine.increment_epoch();
-        }
-    }
+/// The cache in this folder; without one everything works, and starts more slowly.
+fn open_cache(path: Option<&std::path::Path>) -> Option<Cache> {
+    let opened = Cache::open(path?);
+    opened.inspect_err(|error| warn!("running without the compile cache: {error}")).ok()
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
     ListenOptions::default().listen(address).map_err(|error| StartError::Bind { address, error })
+}
+
+fn counted(coroutines: u64) -> String {
+    format!("{coroutines} coroutine{}", if coroutines == 1 { "" } else { "s" })
 }
 
 fn log_counters(context: &Context) {
@@ -295,6 +51,7 @@ fn log_counters(context: &Context) {
     let counters = context.metrics.snapshot();
     let counters: String = counters.iter().map(|(name, value)| format!(" {name}={value}")).collect();
     debug!(
+        tenant = %context.name,
         "counters:{counters} connections_peak={} coroutines_peak={} memory_peak={} pool_opened={} pool_reused={}",
         context.connections.peak(),
         context.coroutines.peak(),
@@ -307,9 +64,5 @@ fn log_counters(context: &Context) {
     }
 }
 
-/// Where a handler listens if nothing is said.
-const LISTEN_DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7000));
-/// How long the guest's output may take to be written after the drain at least.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 /// Instances of a component, nested ones counted: what it may make of itself before it is compiled.
 const FLATTENED_INSTANCES_MAX: u64 = 256;

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub enum Kill {
     /// The guest computed for too long without waiting for anything.
     #[error(
-        "used its CPU budget of {budget:?} without waiting for anything; --cpu-max raises it, conet::yield_now() renews it"
+        "used its CPU budget of {budget:?} without waiting for anything; --cpu-max, or cpu in its limits, raises it, conet::yield_now() renews it"
     )]
     CpuBudget {
         /// The budget.

@@ -9,7 +9,7 @@
 //! | tenancy | [`tenancy`] |
 //! | sandbox | [`sandbox`] |
 //! | imports | [`bindings`], [`imports`], [`pool`] |
-//! | facts | [`config`], [`messages`], [`metrics`], [`output`], [`quota`], [`sharded`], [`shutdown`], [`kill`], [`ids`] |
+//! | facts | [`config`], [`guest_log`], [`log_gate`], [`messages`], [`metrics`], [`output`], [`quota`], [`rate`], [`sharded`], [`shutdown`], [`kill`], [`ids`] |
 //! | runtime | the crate `conet-rt` |
 
 #![deny(unsafe_code)]
@@ -29,11 +29,14 @@ pub mod imports;
 pub mod pool;
 
 pub mod config;
+pub mod guest_log;
 pub mod ids;
 pub mod kill;
+pub mod log_gate;
 pub mod messages;
 pub mod metrics;
 pub mod output;
 pub mod quota;
+pub mod rate;
 pub mod sharded;
 pub mod shutdown;

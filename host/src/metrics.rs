@@ -96,6 +96,8 @@ counters! {
     kills_cpu,
     /// Of them, by a panic of the host itself.
     host_panics,
+    /// Times the program was started again.
+    restarts,
     /// Handlers that returned an error.
     handler_errors,
     /// Requests beyond a grant.
@@ -112,6 +114,8 @@ counters! {
     bytes_in,
     /// Bytes sent by guests.
     bytes_out,
+    /// Lines that guests printed and that were not logged, as they were more than the rate allows.
+    log_lines_lost,
     /// Bytes of guest output lost because the host's own output was closed.
     output_lost,
 }

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod component;
 pub mod coroutine;
 pub mod engine;
+pub mod engines;
 pub mod limiter;
 pub mod pooled;
 pub mod scan;

@@ -2,4 +2,5 @@
 
 pub mod role;
 pub mod spawner;
+pub mod supervisor;
 pub mod tenant;

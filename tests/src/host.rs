@@ -11,14 +11,18 @@ use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_setfl};
 
+use crate::config::Config;
 use crate::output::Output;
 use crate::process::{Process, Signal};
 use crate::{PATIENCE, artifacts, peer};
 
-/// A `conet-host run` about to be started.
+/// A `conet-host run` or `serve` about to be started.
 pub struct Launch {
     binary: PathBuf,
-    component: PathBuf,
+    /// `run`, `serve` or `check`.
+    command: &'static str,
+    /// What that is given: a component, or a file.
+    given: PathBuf,
     options: Vec<OsString>,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
@@ -51,15 +55,30 @@ impl Launch {
 
     /// Runs the component at this path.
     pub fn component(path: impl Into<PathBuf>) -> Self {
+        Self::command("run", path.into(), true)
+    }
+
+    /// Serves a file's tenants.
+    pub fn serve(config: &Config) -> Self {
+        Self::command("serve", config.path().to_owned(), false)
+    }
+
+    /// Checks a file.
+    pub fn check(config: &Config) -> Self {
+        Self::command("check", config.path().to_owned(), false)
+    }
+
+    fn command(command: &'static str, given: PathBuf, cache: bool) -> Self {
         Self {
             binary: artifacts::host().to_owned(),
-            component: path.into(),
+            command,
+            given,
             options: Vec::new(),
             args: Vec::new(),
             env: Vec::new(),
             stdout: Reader::Collects,
             stderr: Reader::Collects,
-            cache: true,
+            cache,
         }
     }
 
@@ -127,8 +146,9 @@ impl Launch {
     /// Starts it.
     pub fn start(self) -> Host {
         let mut command = Command::new(&self.binary);
-        command.arg("run");
-        if let Some(driver) = std::env::var_os("CONET_DRIVER")
+        command.arg(self.command);
+        if self.command == "run"
+            && let Some(driver) = std::env::var_os("CONET_DRIVER")
             && !self.options.iter().any(|option| option == "--driver")
         {
             command.arg("--driver").arg(driver);
@@ -137,7 +157,7 @@ impl Launch {
         if self.cache {
             command.arg("--cache").arg(artifacts::code_cache());
         }
-        command.arg(&self.component).args(&self.args).envs(self.env);
+        command.arg(&self.given).args(&self.args).envs(self.env);
         // It would decide what is logged.
         command.env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -191,6 +211,18 @@ impl Host {
     /// The address of its first listener, once it accepts.
     pub fn addr(&self) -> SocketAddr {
         self.wait_stderr("a listener", |text| text.lines().find_map(|line| listening(line, text)))
+    }
+
+    /// The address of a tenant's first listener, once it accepts.
+    pub fn addr_of(&self, tenant: &str) -> SocketAddr {
+        let of =
+            |line: &str, text: &str| line.ends_with(&format!(" for {tenant}")).then(|| listening(line, text));
+        self.wait_stderr("a listener", |text| text.lines().find_map(|line| of(line, text).flatten()))
+    }
+
+    /// Connects to a tenant's first listener.
+    pub fn connect_to(&self, tenant: &str) -> TcpStream {
+        peer::connect(self.addr_of(tenant))
     }
 
     /// Connects to its first listener.
@@ -338,5 +370,6 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
 fn listening(line: &str, text: &str) -> Option<SocketAddr> {
     let address = line.strip_prefix("listening on ")?;
     let whole = text.contains(&format!("{line}\n"));
+    let address = address.split(" for ").next().unwrap_or(address);
     whole.then(|| address.trim().parse().unwrap_or_else(|_| panic!("not an address: {line:?}")))
 }

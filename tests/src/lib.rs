@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod artifacts;
+pub mod config;
 pub mod host;
 pub mod output;
 pub mod process;

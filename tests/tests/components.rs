@@ -90,7 +90,7 @@ fn names_of_a_component_are_shown_escaped_and_cut() {
 #[test]
 fn plain_handler_cannot_be_shared() {
     let exit = Launch::handler("echo-handler").option("--isolation", "shared").finish();
-    exit.assert_code(2).assert_stderr("--isolation shared").assert_stderr("#[conet::handler(shared)]");
+    exit.assert_code(2).assert_stderr("isolation `shared`").assert_stderr("#[conet::handler(shared)]");
     exit.one_line();
 }
 

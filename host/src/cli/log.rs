@@ -1,18 +1,22 @@
 //! What the host's log tells, and how: as text or JSON.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use crate::messages::Messages;
+use crate::{
+    config::file::LogFormat,
+    exit::{Exit, StartError},
+    messages::Messages,
+};
 
 /// Options of the log.
 #[derive(Args)]
 pub struct Log {
     /// How the host's own messages are written to stderr.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    log_format: Format,
+    #[arg(long, value_enum)]
+    log_format: Option<Format>,
     /// Only errors.
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
@@ -28,13 +32,14 @@ enum Format {
 }
 
 impl Log {
-    /// Starts it.
-    pub fn start(&self, messages: &Messages) {
+    /// Starts it. `format` holds where the options say nothing.
+    pub fn start(&self, format: Option<LogFormat>, messages: &Messages) {
+        // What guests print comes here under `serve` alone.
         let level = match (self.quiet, self.verbose) {
             (true, _) => "error",
-            (_, 0) => "warn",
-            (_, 1) => "conet_host=info,warn",
-            (_, 2) => "conet_host=debug,warn",
+            (_, 0) => "guest=info,warn",
+            (_, 1) => "conet_host=info,guest=info,warn",
+            (_, 2) => "conet_host=debug,guest=info,warn",
             _ => "debug",
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
@@ -44,9 +49,22 @@ impl Log {
             .with_env_filter(filter)
             .with_writer(move || messages.clone())
             .log_internal_errors(false);
-        match self.log_format {
+        let format = self.log_format.unwrap_or(match format {
+            Some(LogFormat::Json) => Format::Json,
+            _ => Format::Text,
+        });
+        match format {
             Format::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
             Format::Json => log.json().init(),
         }
     }
+}
+
+/// The way to say something on stderr; where there is none, how to end.
+pub(super) fn messages() -> Result<Messages, Exit> {
+    Messages::start(io::stderr()).map_err(|error| {
+        let error = StartError::System(error);
+        let _ = writeln!(io::stderr(), "error: {error}");
+        error.exit()
+    })
 }

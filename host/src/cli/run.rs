@@ -1,16 +1,10 @@
 //! `conet-host run`.
 
-use std::{
-    io::{self, Write},
-    net::SocketAddr,
-    path::PathBuf,
-    thread,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, thread, time::Duration};
 
 use clap::Args;
 
-use super::log::Log;
+use super::log::{Log, messages};
 use crate::{
     config::{
         driver::Driver,
@@ -100,15 +94,11 @@ pub struct Run {
 impl Run {
     /// Does it; what went wrong is said on stderr.
     pub fn run(self) -> Exit {
-        let messages = match Messages::start(io::stderr()) {
+        let messages = match messages() {
             Ok(messages) => messages,
-            Err(error) => {
-                let error = StartError::System(error);
-                let _ = writeln!(io::stderr(), "error: {error}");
-                return error.exit();
-            }
+            Err(exit) => return exit,
         };
-        self.log.start(&messages);
+        self.log.start(None, &messages);
         let exit = self.try_run(&messages).unwrap_or_else(|failure| {
             // Each message is whole: the chain behind it would say things twice.
             messages.say(format_args!("error: {}", failure.error));

@@ -49,6 +49,11 @@ pub struct Limits {
     /// CPU time between two blocking points; a coroutine that uses more is trapped.
     pub cpu_max: Duration,
 
+    /// What guests print in a second that is logged, in `serve`; more is lost.
+    pub log_bytes_per_second_max: usize,
+    /// Bytes of a line of it; the rest is left out.
+    pub log_line_bytes_max: usize,
+
     /// Pools of the tenant.
     pub pools_max: usize,
     /// The most that a guest may ask of a pool, and what it gets when it asks for nothing.
@@ -93,10 +98,19 @@ impl Default for Limits {
             outbound_wait_max: Duration::from_secs(5),
             connect_max: Duration::from_secs(5),
             cpu_max: Duration::from_secs(1),
+            log_bytes_per_second_max: 64 * KIB,
+            log_line_bytes_max: 4 * KIB,
             pools_max: 64,
             pool: PoolLimits::default(),
             drain_max: Duration::from_secs(10),
         }
+    }
+}
+
+impl Limits {
+    /// What `serve` uses where its file says nothing: tenants do not know each other.
+    pub fn serve() -> Limits {
+        Limits { cpu_max: Duration::from_millis(50), ..Limits::default() }
     }
 }
 

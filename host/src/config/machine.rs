@@ -67,6 +67,11 @@ impl Machine {
         MAPPINGS_BASE.saturating_add(instances).saturating_add(fibers)
     }
 
+    /// How many connections fit beside so many listening sockets.
+    pub fn connections_max(&self, listeners: u64) -> u64 {
+        self.descriptors_max.saturating_sub(DESCRIPTORS_BASE).saturating_sub(listeners)
+    }
+
     /// How many instances fit beside `fibers` stacks of our own.
     pub fn spawned_instances_max(&self, fibers: u64) -> u64 {
         let stacks = fibers.saturating_mul(self.mappings_per_stack);

@@ -109,23 +109,23 @@ impl Grants {
     }
 }
 
-/// Why the tenant may not. Shown to the operator, it names the flag that would allow it.
+/// Why the tenant may not. [`Denied::grant`] is what would allow it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Denied {
     /// No grant covers listening there.
-    #[error("listening on {addr} is not granted; to allow it: --allow-listen {addr}")]
+    #[error("listening on {addr} is not granted")]
     Listen {
         /// In canonical form.
         addr: SocketAddr,
     },
     /// No grant covers connecting there.
-    #[error("connecting to {addr} is not granted; to allow it: --allow-connect {addr}")]
+    #[error("connecting to {addr} is not granted")]
     Connect {
         /// In canonical form.
         addr: SocketAddr,
     },
     /// No grant lets the name be looked up for that port.
-    #[error("connecting to {name}:{port} is not granted; to allow it: --allow-connect {name}:{port}")]
+    #[error("connecting to {name}:{port} is not granted")]
     Name {
         /// In lower case, without a trailing dot.
         name: String,
@@ -133,7 +133,7 @@ pub enum Denied {
         port: u16,
     },
     /// The name may be looked up, but none of the grants covers this address.
-    #[error("{name} resolves to {addr}, which is not granted; to allow it: --allow-connect {addr}")]
+    #[error("{name} resolves to {addr}, which is not granted")]
     Resolved {
         /// In lower case, without a trailing dot.
         name: String,
@@ -146,6 +146,20 @@ pub enum Denied {
     /// The guest gave something that is not a name.
     #[error(transparent)]
     NotAName(#[from] NameError),
+}
+
+impl Denied {
+    /// The grant that would allow it: its kind, which is the name of a flag and of a key, and what it says.
+    pub fn grant(&self) -> Option<(&'static str, String)> {
+        match self {
+            Denied::Listen { addr } => Some(("allow-listen", addr.to_string())),
+            Denied::Connect { addr } | Denied::Resolved { addr, .. } => {
+                Some(("allow-connect", addr.to_string()))
+            }
+            Denied::Name { name, port } => Some(("allow-connect", format!("{name}:{port}"))),
+            Denied::PortZero | Denied::NotAName(_) => None,
+        }
+    }
 }
 
 /// Where connecting to `addr` really leads: IPv4 as IPv4, the unspecified address as loopback, no scope or flow.

@@ -1,26 +1,41 @@
-//! What the instances of the tenant are to share, made of its configuration.
+//! What the instances of a tenant are to share, made of its configuration.
 
 use std::sync::{Arc, OnceLock, atomic::AtomicBool};
 
-use super::room::Room;
+use super::room::{Room, Shares};
 use crate::{
     config::{limits::Limits, tenant::TenantConfig},
     exit::StartError,
-    imports::{Context, context::Folder, resolve::Resolver},
+    imports::{
+        Context,
+        context::{Folder, GuestOutput, Settings},
+        resolve::Resolver,
+    },
+    log_gate::LogGate,
     messages::Messages,
-    output::Output,
+    metrics::Metrics,
     pool::Pools,
     quota::Quota,
     shutdown::Shutdown,
-    tenancy::role::Role,
 };
 
-/// Opens what is granted and starts the threads that write the guests' output.
+/// A guest's standard streams.
+pub(super) struct Streams {
+    /// It reads the host's standard input.
+    pub(super) stdin: bool,
+    pub(super) stdout: GuestOutput,
+    pub(super) stderr: GuestOutput,
+}
+
+/// Opens what is granted. With `shares` it has a part of what the host has for all its tenants.
 pub(super) fn context(
     config: TenantConfig,
-    role: Role,
     room: &Room,
+    streams: Streams,
+    metrics: Arc<Metrics>,
+    resolver: Arc<Resolver>,
     messages: &Messages,
+    shares: Option<&Shares>,
 ) -> Result<Context, StartError> {
     let limits = Limits { tenant_memory_bytes_max: room.memory_bytes, ..config.limits };
     let mut dirs = Vec::new();
@@ -29,27 +44,34 @@ pub(super) fn context(
             .map_err(|error| StartError::Folder { path: grant.host, error })?;
         dirs.push(Folder { dir, guest_path: grant.guest, writable: !grant.read_only });
     }
+    let part = |of: Option<&Arc<Quota>>, max: usize| match of {
+        Some(whole) => Quota::within(whole, max as u64),
+        None => Quota::new(max as u64),
+    };
+    let sockets = shares.map(|shares| &shares.sockets);
     Ok(Context {
         name: config.name,
         grants: config.grants,
         args: config.args,
         env: config.env.into_iter().map(|variable| (variable.name, variable.value)).collect(),
         dirs,
-        stdin: !role.is_handler(),
-        stdout: Output::start("stdout", std::io::stdout())?,
-        stderr: Output::start("stderr", std::io::stderr())?,
-        metrics: Arc::default(),
-        connections: Quota::new(limits.connections_max as u64),
-        outbound: Quota::new(limits.outbound_max as u64),
-        coroutines: Quota::new(limits.coroutines_max as u64),
-        instances: Quota::new(room.instances as u64),
+        stdin: streams.stdin,
+        stdout: streams.stdout,
+        stderr: streams.stderr,
+        metrics,
+        connections: part(sockets, limits.connections_max),
+        outbound: part(sockets, limits.outbound_max),
+        coroutines: part(shares.map(|shares| &shares.coroutines), limits.coroutines_max),
+        instances: part(shares.map(|shares| &shares.instances), room.instances),
         memory: Quota::new(limits.tenant_memory_bytes_max as u64),
         pools: Pools::new(&limits),
-        resolver: Arc::new(Resolver::new()),
-        listeners: Quota::new((limits.listeners_max * room.copies.max(1)) as u64),
+        resolver,
+        listeners: part(sockets, limits.listeners_max * room.copies.max(1)),
         shared_listeners: (room.copies > 1).then(Arc::default),
         shutdown: Arc::new(Shutdown::default()),
         spawner: OnceLock::new(),
+        settings: if shares.is_some() { Settings::File } else { Settings::Flags },
+        log_gate: LogGate::default(),
         messages: messages.clone(),
         freeze_told: AtomicBool::new(false),
         cut_off: AtomicBool::new(false),

@@ -4,7 +4,7 @@ use std::{
     sync::{
         Arc,
         atomic::AtomicBool,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, Sender},
     },
     thread,
     time::Instant,
@@ -15,12 +15,16 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::{exit::Exit, tenancy::tenant::Event};
+use crate::{
+    exit::Exit,
+    tenancy::tenant::{Event, Tell},
+};
 
 /// What the main thread waits for.
 pub(super) enum Occurrence {
     Signal,
-    Tenant(Event),
+    /// Of the tenant with this number.
+    Tenant(usize, Event),
     /// All that guests have printed is written.
     Flushed,
 }
@@ -50,15 +54,11 @@ pub(super) fn watch_signals(events: Sender<Occurrence>) -> std::io::Result<Arc<A
     Ok(starting)
 }
 
-/// A sender of tenant events that ends in `events`.
-pub(super) fn forward(events: Sender<Occurrence>) -> std::io::Result<Sender<Event>> {
-    let (sender, receiver) = channel();
-    thread::Builder::new().name("events".into()).spawn(move || {
-        for event in receiver {
-            if events.send(Occurrence::Tenant(event)).is_err() {
-                return;
-            }
-        }
-    })?;
-    Ok(sender)
+/// What a tenant tells goes to `events`, with its number.
+pub(super) fn tell(events: &Sender<Occurrence>, tenant: usize) -> Tell {
+    let events = events.clone();
+    Arc::new(move |event| {
+        // The host is gone only when the process ends.
+        let _ = events.send(Occurrence::Tenant(tenant, event));
+    })
 }

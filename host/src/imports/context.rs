@@ -9,6 +9,8 @@ use super::{connection::Parcel, listeners::SharedListeners, resolve::Resolver};
 use crate::{
     bindings::net::types::ErrorCode,
     config::{limits::Limits, net::Grants},
+    guest_log::GuestLog,
+    log_gate::LogGate,
     messages::Messages,
     metrics::Metrics,
     output::Output,
@@ -34,9 +36,9 @@ pub struct Context {
     /// Does the guest read the host's standard input?
     pub stdin: bool,
     /// Where the guest's standard output goes.
-    pub stdout: Arc<Output>,
+    pub stdout: GuestOutput,
     /// Where the guest's standard error goes.
-    pub stderr: Arc<Output>,
+    pub stderr: GuestOutput,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Accepted connections.
@@ -65,6 +67,10 @@ pub struct Context {
     pub cut_off: AtomicBool,
     /// Starts coroutines in instances of their own; set once the component is loaded, and only if it can be entered so.
     pub spawner: OnceLock<Box<dyn Spawn>>,
+    /// Where its grants and limits stand.
+    pub settings: Settings,
+    /// Lets lines about it into the log.
+    pub log_gate: LogGate,
     /// Told of every address the tenant listens on.
     pub messages: Messages,
 }
@@ -72,8 +78,45 @@ pub struct Context {
 impl Context {
     /// Tells that the tenant listens on an address.
     pub fn announce(&self, address: SocketAddr) {
-        self.messages.say(format_args!("listening on {address}"));
+        match self.stdout {
+            GuestOutput::Stream(_) => self.messages.say(format_args!("listening on {address}")),
+            GuestOutput::Log { .. } => {
+                self.messages.say(format_args!("listening on {address} for {}", self.name));
+            }
+        }
     }
+}
+
+/// Where a tenant's grants and limits stand, to say what to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settings {
+    /// In the flags of `run`.
+    Flags,
+    /// In the file of `serve`.
+    File,
+}
+
+impl Settings {
+    /// What to write for a grant of this kind.
+    pub fn grant(self, kind: &str, grant: &str) -> String {
+        match self {
+            Settings::Flags => format!("--{kind} {grant}"),
+            Settings::File => format!("{kind} = [{grant:?}]"),
+        }
+    }
+}
+
+/// Where one of a guest's standard streams goes.
+pub enum GuestOutput {
+    /// To the host's own, byte by byte.
+    Stream(Arc<Output>),
+    /// Into the log, line by line.
+    Log {
+        /// The tenant's.
+        log: Arc<GuestLog>,
+        /// `stdout` or `stderr`.
+        stream: &'static str,
+    },
 }
 
 /// A granted folder.
@@ -108,7 +151,8 @@ pub struct SpawnRequest {
 impl Context {
     /// One that may listen on loopback, and whose output goes nowhere.
     pub(crate) fn test(limits: Limits) -> Arc<Context> {
-        let sink = || Output::start("test", std::io::sink()).expect("a thread starts");
+        let output = || Output::start("test", std::io::sink()).expect("a thread starts");
+        let sink = || GuestOutput::Stream(output());
         Arc::new(Context {
             name: "test".to_owned(),
             grants: Grants::loopback(),
@@ -132,6 +176,8 @@ impl Context {
             freeze_told: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             spawner: OnceLock::new(),
+            settings: Settings::Flags,
+            log_gate: LogGate::default(),
             messages: Messages::start(std::io::sink()).expect("a thread starts"),
             limits,
         })

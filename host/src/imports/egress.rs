@@ -64,10 +64,19 @@ pub(crate) fn allow(context: &Context, target: &Target) -> Result<(), ErrorCode>
     allowed.map_err(|denied| refuse(context, &denied))
 }
 
-/// Counts and logs a denial, with the flag that would allow it.
+/// Counts and logs a denial, with what would allow it.
 pub(crate) fn refuse(context: &Context, denied: &Denied) -> ErrorCode {
     context.metrics.denied.increment();
-    tracing::warn!(tenant = %context.name, "denied: {denied}");
+    if context.log_gate.opens(&context.name) {
+        let tenant = &context.name;
+        match denied.grant() {
+            Some((kind, grant)) => {
+                let line = context.settings.grant(kind, &grant);
+                tracing::warn!(%tenant, "denied: {denied}; to allow it: {line}");
+            }
+            None => tracing::warn!(%tenant, "denied: {denied}"),
+        }
+    }
     match denied {
         Denied::NotAName(_) | Denied::PortZero => ErrorCode::InvalidArgument,
         _ => ErrorCode::AccessDenied,

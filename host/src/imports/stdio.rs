@@ -1,4 +1,4 @@
-//! wasi:cli/stdout and stderr: guest output, on its way to a queue with a thread behind it.
+//! wasi:cli/stdout and stderr: guest output, on its way to a queue with a thread behind it, or to the log.
 //!
 //! wasmtime-wasi's own writes from the worker, where a blocked terminal or pipe would stop every coroutine.
 
@@ -13,8 +13,11 @@ use wasmtime_wasi_io::{
     streams::{DynOutputStream, OutputStream, StreamError, StreamResult},
 };
 
-use super::{HasView, View, fault};
-use crate::output::{CHUNK_BYTES_MAX, Refused, Writer};
+use super::{HasView, View, context::GuestOutput, fault};
+use crate::{
+    guest_log::LineWriter,
+    output::{CHUNK_BYTES_MAX, Refused, Writer},
+};
 
 /// Links wasi:cli/stdout and wasi:cli/stderr.
 pub(crate) fn add_to_linker<T: HasView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
@@ -25,7 +28,7 @@ pub(crate) fn add_to_linker<T: HasView>(linker: &mut Linker<T>) -> wasmtime::Res
 impl stdout::Host for View {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
         fault::point("stdio.stdout");
-        let stream: DynOutputStream = Box::new(Stream(self.context.stdout.writer()));
+        let stream = stream(&self.context.stdout, self.id);
         Ok(self.table.push(stream)?)
     }
 }
@@ -33,9 +36,40 @@ impl stdout::Host for View {
 impl stderr::Host for View {
     fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
         fault::point("stdio.stderr");
-        let stream: DynOutputStream = Box::new(Stream(self.context.stderr.writer()));
+        let stream = stream(&self.context.stderr, self.id);
         Ok(self.table.push(stream)?)
     }
+}
+
+fn stream(output: &GuestOutput, coroutine: u64) -> DynOutputStream {
+    match output {
+        GuestOutput::Stream(output) => Box::new(Stream(output.writer())),
+        GuestOutput::Log { log, stream } => Box::new(Lines(log.writer(stream, coroutine))),
+    }
+}
+
+/// A guest's handle on its lines in the log, which never wait: what is too much is lost, and counted.
+struct Lines(LineWriter);
+
+#[async_trait]
+impl OutputStream for Lines {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.0.write(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(CHUNK_BYTES_MAX)
+    }
+}
+
+#[async_trait]
+impl Pollable for Lines {
+    async fn ready(&mut self) {}
 }
 
 /// A guest's handle on its output.

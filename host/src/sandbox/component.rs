@@ -1,4 +1,4 @@
-//! From a component's bytes to something instances can be made of: look, instrument, compile or load, link.
+//! A component of which instances can be made: linked, its entries found.
 
 use std::sync::Arc;
 
@@ -8,14 +8,8 @@ use wasmtime::{
 };
 
 use super::{
-    cache::Cache,
-    engine::EngineOptions,
-    scan::Scan,
-    stack_check::StackCheckError,
-    store::State,
-    threads::ThreadsError,
-    trap::printable,
-    trusted::{compiled, copied},
+    scan::Scan, stack_check::StackCheckError, store::State, threads::ThreadsError, trap::printable,
+    trusted::copied,
 };
 use crate::imports;
 
@@ -58,7 +52,7 @@ pub enum LoadError {
     #[error("{0}")]
     Threads(#[from] ThreadsError),
     /// The pool or the compiler cannot be set up as configured.
-    #[error("cannot set up the room for instances; lower --memory-max or --connections-max: {0:#}")]
+    #[error("cannot set up the room for instances; lower the limits on memory or connections: {0:#}")]
     Engine(wasmtime::Error),
     /// Not valid, or needs what is switched off.
     #[error("cannot compile the component: {}", shown(.0))]
@@ -77,38 +71,26 @@ pub enum LoadError {
         function: &'static str,
     },
     /// It needs more memory, tables or core instances than the limits allow.
-    #[error("the component does not fit its limits (--memory-max raises the one on memory): {}", shown(.0))]
+    #[error("the component does not fit its limits (--memory-max, or fresh-memory and shared-memory, raise the one on memory): {}", shown(.0))]
     Limits(wasmtime::Error),
 }
 
 impl Loaded {
-    /// Compiles `bytes`, or loads what an earlier run compiled, and links it.
-    pub fn load(
-        bytes: &[u8],
-        scan: &Scan,
-        options: &EngineOptions,
-        cache: Option<&Cache>,
-    ) -> Result<Self, LoadError> {
-        let engine = options.build().map_err(LoadError::Engine)?;
-        let component = compiled(&engine, bytes, options, cache)?;
-        Self::link(engine, &component, scan, options)
+    /// The same on another Engine, with other places for its instances.
+    pub(super) fn again(&self, scan: &Scan, engine: &Engine, fibers: bool) -> Result<Self, LoadError> {
+        let component = copied(self.pre.component(), engine).map_err(LoadError::Compile)?;
+        Self::link(engine.clone(), &component, scan, fibers)
     }
 
-    /// The same on an Engine of its own, with other places for its instances.
-    pub fn again(&self, scan: &Scan, options: &EngineOptions) -> Result<Self, LoadError> {
-        let engine = options.build().map_err(LoadError::Engine)?;
-        let component = copied(self.pre.component(), &engine).map_err(LoadError::Compile)?;
-        Self::link(engine, &component, scan, options)
-    }
-
-    fn link(
+    /// Links a component of the Engine's.
+    pub(super) fn link(
         engine: Engine,
         component: &Component,
         scan: &Scan,
-        options: &EngineOptions,
+        fibers: bool,
     ) -> Result<Self, LoadError> {
         let mut linker = Linker::new(&engine);
-        imports::add_to_linker(&mut linker, options.fibers).map_err(LoadError::Link)?;
+        imports::add_to_linker(&mut linker, fibers).map_err(LoadError::Link)?;
         let pre = linker.instantiate_pre(component).map_err(LoadError::Link)?;
         let entries = Arc::new(Entries::find(component, scan)?);
         Ok(Self { engine, pre, entries })

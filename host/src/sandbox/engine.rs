@@ -19,12 +19,19 @@ pub struct EngineOptions {
     pub instances: Instances,
     /// Coroutines at once, each with a stack.
     pub coroutines_max: usize,
-    /// The largest memory any instance may have.
-    pub memory_bytes_max: usize,
     /// Stack that a guest's own frames may use.
     pub wasm_stack_bytes: usize,
     /// A coroutine's whole stack, host frames included.
     pub fiber_stack_bytes: usize,
+    /// The largest component.
+    pub shape: Shape,
+}
+
+/// What a component may be made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// The largest memory any instance may have.
+    pub memory_bytes_max: usize,
     /// Memories of a component.
     pub memories_max: u32,
     /// Tables of a component.
@@ -46,17 +53,11 @@ pub enum Instances {
     Pooled(u32),
 }
 
-impl EngineOptions {
-    /// Options for instances with these limits.
-    pub fn new(limits: &Limits, fibers: bool, memory_bytes_max: usize) -> Self {
+impl Shape {
+    /// The shape that these limits leave a component whose instances may have so much memory.
+    pub fn new(limits: &Limits, memory_bytes_max: usize) -> Self {
         Self {
-            fibers,
-            preemption: true,
-            instances: Instances::Mapped,
-            coroutines_max: limits.coroutines_max,
             memory_bytes_max,
-            wasm_stack_bytes: limits.wasm_stack_bytes_max,
-            fiber_stack_bytes: limits.fiber_stack_bytes,
             memories_max: limits.memories_max as u32,
             tables_max: limits.tables_max as u32,
             core_instances_max: limits.core_instances_max as u32,
@@ -64,15 +65,51 @@ impl EngineOptions {
         }
     }
 
-    /// The part that compiled code, and whether it was kept at all, depends on, as text: part of its key in
-    /// the cache.
+    /// One that both fit into.
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            memory_bytes_max: self.memory_bytes_max.max(other.memory_bytes_max),
+            memories_max: self.memories_max.max(other.memories_max),
+            tables_max: self.tables_max.max(other.tables_max),
+            core_instances_max: self.core_instances_max.max(other.core_instances_max),
+            table_elements_max: self.table_elements_max.max(other.table_elements_max),
+        }
+    }
+}
+
+impl EngineOptions {
+    /// Options for instances of this shape, with the stacks of these limits.
+    pub fn new(limits: &Limits, fibers: bool, shape: Shape) -> Self {
+        Self {
+            fibers,
+            preemption: true,
+            instances: Instances::Mapped,
+            coroutines_max: limits.coroutines_max,
+            wasm_stack_bytes: limits.wasm_stack_bytes_max,
+            fiber_stack_bytes: limits.fiber_stack_bytes,
+            shape,
+        }
+    }
+
+    /// Options that serve both, with the coroutines of one and the other.
+    pub fn union(self, other: &Self) -> Self {
+        Self {
+            fibers: self.fibers || other.fibers,
+            preemption: self.preemption && other.preemption,
+            instances: self.instances,
+            coroutines_max: self.coroutines_max.saturating_add(other.coroutines_max),
+            wasm_stack_bytes: self.wasm_stack_bytes.max(other.wasm_stack_bytes),
+            fiber_stack_bytes: self.fiber_stack_bytes.max(other.fiber_stack_bytes),
+            shape: self.shape.union(other.shape),
+        }
+    }
+
+    /// What compiled code depends on, as text: part of its key in the cache.
     pub fn fingerprint(&self) -> String {
-        let Self { fibers, preemption, memory_bytes_max, wasm_stack_bytes, .. } = self;
-        let Self { memories_max, tables_max, core_instances_max, table_elements_max, .. } = self;
+        let Self { fibers, preemption, wasm_stack_bytes, shape: Shape { memory_bytes_max, .. }, .. } = self;
         format!(
             "wasmtime 48, fibers {fibers}, preemption {preemption}, memory {memory_bytes_max}, guard {GUARD_BYTES}, \
-             stack {wasm_stack_bytes}, at most {memories_max} memories, {tables_max} tables of \
-             {table_elements_max}, {core_instances_max} instances"
+             stack {wasm_stack_bytes}"
         )
     }
 
@@ -85,7 +122,7 @@ impl EngineOptions {
                 config.with_host_stack(Arc::new(FiberStacks(stacks)));
             }
             Instances::Pooled(count) => {
-                let mut pool = self.pool(count);
+                let mut pool = self.shape.pool(count);
                 pool.total_stacks(count.saturating_add(SPARE_STACKS as u32));
                 // Cleared by hand. Of memories it would be the lowest bytes, which are not the ones in use.
                 // To ask the kernel which are (`pagemap_scan`) is not safe in wasmtime 48: it passes over
@@ -97,30 +134,14 @@ impl EngineOptions {
         Engine::new(&config)
     }
 
-    /// An Engine that refuses a component of which no instance could be within the limits, and is good for no
-    /// more. It compiles the same code.
-    pub fn judge(&self) -> wasmtime::Result<Engine> {
+    /// An Engine that refuses a component of another shape, and is good for no more. It compiles the same code.
+    pub fn judge(&self, shape: &Shape) -> wasmtime::Result<Engine> {
         let mut config = self.config();
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(self.pool(1)));
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(shape.pool(1)));
         Engine::new(&config)
     }
 
-    fn pool(&self, instances: u32) -> PoolingAllocationConfig {
-        let mut pool = PoolingAllocationConfig::new();
-        pool.total_component_instances(instances)
-            .total_core_instances(instances.saturating_mul(self.core_instances_max))
-            .total_memories(instances.saturating_mul(self.memories_max))
-            .total_tables(instances.saturating_mul(self.tables_max))
-            .total_stacks(1)
-            .max_memory_size(self.memory_bytes_max)
-            .max_memories_per_component(self.memories_max)
-            .max_tables_per_component(self.tables_max)
-            .max_core_instances_per_component(self.core_instances_max)
-            .table_elements(self.table_elements_max);
-        pool
-    }
-
-    /// What both have in common: all that compiled code depends on.
+    /// What all of them have in common: all that compiled code depends on.
     fn config(&self) -> Config {
         let mut config = Config::new();
         config.cranelift_opt_level(OptLevel::Speed);
@@ -134,11 +155,28 @@ impl EngineOptions {
         config.max_wasm_stack(self.wasm_stack_bytes);
         config.async_stack_size(self.fiber_stack_bytes);
         // Memories as large as the limit allows, in addresses: they never move when they grow.
-        config.memory_reservation(self.memory_bytes_max as u64);
+        config.memory_reservation(self.shape.memory_bytes_max as u64);
         config.memory_may_move(false);
         config.memory_guard_size(GUARD_BYTES);
         config.memory_init_cow(true);
         config
+    }
+}
+
+impl Shape {
+    fn pool(&self, instances: u32) -> PoolingAllocationConfig {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(instances)
+            .total_core_instances(instances.saturating_mul(self.core_instances_max))
+            .total_memories(instances.saturating_mul(self.memories_max))
+            .total_tables(instances.saturating_mul(self.tables_max))
+            .total_stacks(1)
+            .max_memory_size(self.memory_bytes_max)
+            .max_memories_per_component(self.memories_max)
+            .max_tables_per_component(self.tables_max)
+            .max_core_instances_per_component(self.core_instances_max)
+            .table_elements(self.table_elements_max);
+        pool
     }
 }
 

@@ -12,30 +12,23 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use wasmtime::Engine;
+use super::{component::Loaded, engines::Pool, scan::Scan};
 
-use super::{
-    component::Loaded,
-    engine::{EngineOptions, Instances},
-    scan::Scan,
-};
-
-/// The component in a pool, once there is one.
+/// A component in the pool, once it is there.
 pub struct Pooled {
-    options: EngineOptions,
+    pool: Arc<Pool>,
     scan: Scan,
     begun: AtomicBool,
     loaded: Arc<OnceLock<Loaded>>,
 }
 
 impl Pooled {
-    /// Room for `instances` at once, of a component that is loaded with `options`. Nothing is made yet.
-    pub fn new(options: &EngineOptions, instances: u32, scan: Scan) -> Arc<Self> {
-        let options = EngineOptions { instances: Instances::Pooled(instances), ..options.clone() };
-        Arc::new(Self { options, scan, begun: AtomicBool::new(false), loaded: Arc::default() })
+    /// A component's place in the pool. Nothing is made yet.
+    pub(super) fn new(pool: Arc<Pool>, scan: Scan) -> Arc<Self> {
+        Arc::new(Self { pool, scan, begun: AtomicBool::new(false), loaded: Arc::default() })
     }
 
-    /// The component in the pool. `None` until the pool is there, which the first call begins to make.
+    /// The component in the pool. `None` until it is there, for which the first call begins to make the pool.
     pub fn get(&self, mapped: &Loaded) -> Option<&Loaded> {
         let loaded = self.loaded.get();
         if loaded.is_none() {
@@ -50,19 +43,17 @@ impl Pooled {
             return None;
         }
         let (mapped, loaded) = (mapped.clone(), self.loaded.clone());
-        let (options, scan) = (self.options.clone(), self.scan.clone());
-        let make = move || match mapped.again(&scan, &options) {
-            // It is the only one to set it.
-            Ok(pooled) => drop(loaded.set(pooled)),
-            Err(error) => stays_mapped(&error),
+        let (pool, scan) = (self.pool.clone(), self.scan.clone());
+        let make = move || {
+            let again = pool.engine().and_then(|engine| mapped.again(&scan, engine, pool.fibers()));
+            match again {
+                // It is the only one to set it.
+                Ok(pooled) => drop(loaded.set(pooled)),
+                Err(error) => stays_mapped(&error),
+            }
         };
         let thread = thread::Builder::new().name("pool".into()).spawn(make);
         thread.inspect_err(|error| stays_mapped(error)).ok()
-    }
-
-    /// The pool's Engine, whose epoch has to advance, too.
-    pub fn engine(&self) -> Option<&Engine> {
-        self.loaded.get().map(|loaded| &loaded.engine)
     }
 }
 

@@ -54,8 +54,17 @@ impl Ended {
     pub fn report(&self, context: &Context, id: u64, what: &str) {
         let Self::Trapped(trapped) = self else { return };
         context.metrics.traps.increment();
-        let stack: String = trapped.backtrace.iter().map(|frame| format!("\n    {frame}")).collect();
-        tracing::warn!(tenant = %context.name, coroutine = id, "{what} trapped: {}{stack}", trapped.cause);
+        if !context.log_gate.opens(&context.name) {
+            return;
+        }
+        let (cause, tenant) = (&trapped.cause, &context.name);
+        match &trapped.backtrace[..] {
+            [] => tracing::warn!(%tenant, coroutine = id, "{what} trapped: {cause}"),
+            frames => {
+                let stack = frames.join(" < ");
+                tracing::warn!(%tenant, coroutine = id, stack, "{what} trapped: {cause}");
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use wasmtime::{Engine, StackCreator, StackMemory, component::Component};
 use super::{
     cache::{Cache, CacheKey},
     component::LoadError,
-    engine::EngineOptions,
+    engine::{EngineOptions, Shape},
     stack_check, threads,
 };
 
@@ -21,9 +21,10 @@ pub(super) fn compiled(
     engine: &Engine,
     bytes: &[u8],
     options: &EngineOptions,
+    shape: &Shape,
     cache: Option<&Cache>,
 ) -> Result<Component, LoadError> {
-    let key = CacheKey::new(bytes, VERSIONS, &options.fingerprint());
+    let key = CacheKey::new(bytes, VERSIONS, &format!("{}, {shape:?}", options.fingerprint()));
     if let Some(code) = cache.and_then(|cache| cache.load(&key)) {
         match deserialize(engine, &code) {
             Ok(component) => return Ok(component),
@@ -32,14 +33,24 @@ pub(super) fn compiled(
     }
     let instrumented = stack_check::instrument(bytes)?;
     let instrumented = threads::instrument(&instrumented)?;
-    let judge = options.judge().map_err(LoadError::Engine)?;
+    let judge = options.judge(shape).map_err(LoadError::Engine)?;
     let code = judge.precompile_component(&instrumented).map_err(LoadError::Compile)?;
-    // What is in the cache has been accepted: the key names the limits.
+    // What is in the cache has been accepted: the key names the shape.
     deserialize(&judge, &code).map_err(LoadError::Limits)?;
     if let Some(cache) = cache {
         cache.store(&key, &code);
     }
     deserialize(engine, &code).map_err(LoadError::Compile)
+}
+
+/// Whether a component is of the shape; an error says what is more.
+pub(super) fn is_of_shape(
+    component: &Component,
+    options: &EngineOptions,
+    shape: &Shape,
+) -> Result<(), LoadError> {
+    let judge = options.judge(shape).map_err(LoadError::Engine)?;
+    copied(component, &judge).map(drop).map_err(LoadError::Limits)
 }
 
 /// The same component on another Engine, which must have been made for the same code.

@@ -33,10 +33,10 @@ impl Role {
             Role::Command
         };
         if !role.is_handler() && config.isolation == Isolation::Shared {
-            return Err("--isolation is for handlers, and this component is a program".to_owned());
+            return Err("isolation is for handlers, and this component is a program".to_owned());
         }
         if role.is_handler() && config.instances == Instances::PerWorker {
-            return Err("--instances is for programs, and this component is a handler".to_owned());
+            return Err("instances is for programs, and this component is a handler".to_owned());
         }
         Ok(role)
     }
@@ -45,11 +45,11 @@ impl Role {
         match isolation {
             Isolation::Connection if scan.handler => Ok(Role::IsolatedHandler),
             Isolation::Connection => {
-                Err("this handler can only share instances: run it with --isolation shared".to_owned())
+                Err("this handler can only share instances: run it with isolation `shared`".to_owned())
             }
             Isolation::Shared if scan.fiber_handler => Ok(Role::SharedHandler),
-            Isolation::Shared => Err("--isolation shared needs a handler made for it: write \
-                                      #[conet::handler(shared)] in the guest, or leave the option out"
+            Isolation::Shared => Err("isolation `shared` needs a handler made for it: write \
+                                      #[conet::handler(shared)] in the guest, or leave isolation out"
                 .to_owned()),
         }
     }

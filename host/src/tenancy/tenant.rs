@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    sync::{Arc, atomic::Ordering, mpsc::Sender},
+    sync::{Arc, atomic::Ordering},
 };
 
 use conet_rt::{
@@ -22,29 +22,43 @@ use crate::{
 #[derive(Debug)]
 pub enum Event {
     /// A copy of the program has ended.
-    Ended(Ended),
+    Ended {
+        /// Which.
+        copy: usize,
+        /// How.
+        ended: Ended,
+    },
     /// A listener of the host does not accept any more.
     ListenerFailed(ErrorCode),
     /// After the shutdown: no coroutine is left.
     Drained,
 }
 
+/// Takes what tenants tell, on any thread. It must not wait.
+pub type Tell = Arc<dyn Fn(Event) + Send + Sync>;
+
 /// A tenant's component on its workers.
 pub struct Tenant {
     sandbox: Arc<Sandbox>,
+    role: Role,
     workers: Vec<Handle>,
-    events: Sender<Event>,
+    tell: Tell,
 }
 
 impl Tenant {
     /// Puts a loaded component on `workers`. Nothing runs yet.
-    pub fn new(sandbox: Sandbox, workers: Vec<Handle>, events: Sender<Event>) -> Self {
+    pub fn new(sandbox: Sandbox, role: Role, workers: Vec<Handle>, tell: Tell) -> Self {
         let sandbox = Arc::new(sandbox);
         if sandbox.loaded.entries.start.is_some() {
             let spawner = Box::new(Spawner::new(&sandbox, &workers));
             assert!(sandbox.context.spawner.set(spawner).is_ok(), "a context is one tenant's");
         }
-        Self { sandbox, workers, events }
+        Self { sandbox, role, workers, tell }
+    }
+
+    /// What it is run as.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// What its instances share.
@@ -53,40 +67,42 @@ impl Tenant {
     }
 
     /// Runs a program, in `copies` instances on as many workers.
-    pub fn run(&self, role: Role, copies: usize) -> io::Result<()> {
-        for worker in &self.workers[..copies] {
-            let (sandbox, events) = (self.sandbox.clone(), self.events.clone());
-            let context = self.context();
-            let permits = context.coroutines.try_acquire(1).zip(context.instances.try_acquire(1));
-            let permits =
-                permits.ok_or_else(|| io::Error::other("more copies than coroutines or instances"))?;
-            let run = move || async move {
-                let _permits = permits;
-                let entries = &sandbox.loaded.entries;
-                let ended = match role {
-                    Role::SharedProgram => sandbox.run_shared().await,
-                    Role::PlainProgram => {
-                        let run = entries.run.expect("a plain program exports it");
-                        sandbox.run(run).await
-                    }
-                    _ => {
-                        let run = entries.command.expect("a command exports it");
-                        sandbox.run(run).await
-                    }
-                };
-                // The host is gone only when the process ends.
-                let _ = events.send(Event::Ended(ended));
+    pub fn run(&self, copies: usize) -> io::Result<()> {
+        (0..copies).try_for_each(|copy| self.run_copy(copy))
+    }
+
+    /// Runs one copy of a program, on the worker of that number.
+    pub fn run_copy(&self, copy: usize) -> io::Result<()> {
+        let (sandbox, tell, role) = (self.sandbox.clone(), self.tell.clone(), self.role);
+        let context = self.context();
+        let permits = context.coroutines.try_acquire(1).zip(context.instances.try_acquire(1));
+        let permits = permits.ok_or_else(|| io::Error::other("more copies than coroutines or instances"))?;
+        let run = move || async move {
+            let entries = &sandbox.loaded.entries;
+            let ended = match role {
+                Role::SharedProgram => sandbox.run_shared().await,
+                Role::PlainProgram => {
+                    let run = entries.run.expect("a plain program exports it");
+                    sandbox.run(run).await
+                }
+                _ => {
+                    let run = entries.command.expect("a command exports it");
+                    sandbox.run(run).await
+                }
             };
-            worker.spawn(run).map_err(|_| io::Error::other("a worker has stopped"))?;
-        }
+            // Who is told may start it again.
+            drop(permits);
+            tell(Event::Ended { copy, ended });
+        };
+        self.workers[copy].spawn(run).map_err(|_| io::Error::other("a worker has stopped"))?;
         Ok(())
     }
 
     /// Serves a handler's connections from `listener`, on all workers.
-    pub fn serve(&self, role: Role, listener: &StdListener) -> io::Result<SocketAddr> {
+    pub fn serve(&self, listener: &StdListener) -> io::Result<SocketAddr> {
         for worker in &self.workers {
             let listener = listener.try_clone()?;
-            let (sandbox, events) = (self.sandbox.clone(), self.events.clone());
+            let (sandbox, tell, role) = (self.sandbox.clone(), self.tell.clone(), self.role);
             let serve = move || async move {
                 let served = match TcpListener::from_std(listener) {
                     Ok(listener) if role == Role::SharedHandler => serve_shared(&sandbox, &listener).await,
@@ -94,7 +110,7 @@ impl Tenant {
                     Err(error) => Err(crate::imports::error::code(&error)),
                 };
                 if let Err(code) = served {
-                    let _ = events.send(Event::ListenerFailed(code));
+                    tell(Event::ListenerFailed(code));
                 }
             };
             worker.spawn(serve).map_err(|_| io::Error::other("a worker has stopped"))?;
@@ -106,10 +122,10 @@ impl Tenant {
     pub fn drain(&self) {
         let context = self.context().clone();
         context.shutdown.begin();
-        let events = self.events.clone();
+        let tell = self.tell.clone();
         let drained = move || async move {
             context.coroutines.drained().await;
-            let _ = events.send(Event::Drained);
+            tell(Event::Drained);
         };
         // A worker that has stopped has no coroutines.
         let _ = self.workers[0].spawn(drained);

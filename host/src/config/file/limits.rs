@@ -1,0 +1,115 @@
+//! `[tenant.limits]` and `[defaults.limits]`: a key for each of [`Limits`].
+
+use std::time::Duration;
+
+use super::{
+    section::section,
+    setting::{Count, Size},
+};
+use crate::config::limits::{Limits, PoolLimits};
+
+section! {
+    /// What a tenant may use. A limit that is reached is an error that the guest sees, or a trap where it says so, and
+    /// is counted.
+    pub(super) struct LimitsSection {
+        /// Memory and tables of a fresh instance: a handler's connection, or a spawned coroutine. Growing past it fails.
+        "fresh-memory": fresh_memory: Size = "`\"8MiB\"`",
+        /// Memory and tables of an instance that lasts: a program, or a shared handler. Growing past it fails.
+        "shared-memory": shared_memory: Size = "`\"512MiB\"`",
+        /// Memory and tables of all of the tenant's instances together. Growing past it fails.
+        "tenant-memory": tenant_memory: Size = "`\"512MiB\"`",
+        /// Linear memories of a component, which is refused with more.
+        "memories": memories: Count = "2",
+        /// Tables of a component, which is refused with more.
+        "tables": tables: Count = "8",
+        /// Core instances of a component, which is refused with more.
+        "core-instances": core_instances: Count = "32",
+        /// Elements of one table. Growing past it fails.
+        "table-elements": table_elements: Count = "20000",
+        /// Stack that the guest's frames may use; more is a trap. Of all tenants' the greatest holds.
+        "wasm-stack": wasm_stack: Size = "`\"128KiB\"`",
+        /// A coroutine's whole stack, reserved rather than used: the host's functions run on the rest of it. Of all
+        /// tenants' the greatest holds.
+        "fiber-stack": fiber_stack: Size = "`\"256KiB\"`",
+        /// Live handles of a fresh instance; more is a trap.
+        "fresh-handles": fresh_handles: Count = "1024",
+        /// Live handles of an instance that lasts; more is a trap.
+        "shared-handles": shared_handles: Count = "100000",
+        /// Bytes that one call may bring from the guest; more is a trap.
+        "host-call": host_call: Size = "`\"1MiB\"`",
+        /// Coroutines at once. `go` and `spawn` fail, and a handler's connections wait.
+        "coroutines": coroutines: Count = "10000",
+        /// Listeners at once, for each copy of a program.
+        "listeners": listeners: Count = "64",
+        /// Accepted connections at once. More wait to be accepted.
+        "connections": connections: Count = "10000",
+        /// Connections made, in use and idle in pools.
+        "outbound": outbound: Count = "64",
+        /// How long a connect waits for one of them.
+        "outbound-wait": outbound_wait: Duration = "`\"5s\"`",
+        /// How long connecting may take, names looked up and all addresses tried.
+        "connect": connect: Duration = "`\"5s\"`",
+        /// CPU time between two calls that wait; more is a trap.
+        "cpu": cpu: Duration = "`\"50ms\"`",
+        /// What the guests print in a second that is logged. More is lost, and counted.
+        "log-rate": log_rate: Size = "`\"64KiB\"`",
+        /// Bytes of a line that is logged. The rest is left out.
+        "log-line": log_line: Size = "`\"4KiB\"`",
+        /// Connection pools at once.
+        "pools": pools: Count = "64",
+        /// Connections of a pool, in use and idle: the most a guest may ask for, and what it gets if it does not.
+        "pool-open": pool_open: Count = "64",
+        /// Idle connections that a pool keeps.
+        "pool-idle": pool_idle: Count = "16",
+        /// How long it keeps one.
+        "pool-idle-age": pool_idle_age: Duration = "`\"30s\"`",
+        /// How old a connection may be that it keeps or hands out.
+        "pool-age": pool_age: Duration = "`\"5m\"`",
+        /// How long connections have to finish when the host ends or the tenant is replaced; then they are reset.
+        "drain": drain: Duration = "`\"10s\"`",
+    }
+}
+
+impl LimitsSection {
+    /// All limits: those given, and the others as `serve` has them.
+    pub(super) fn limits(&self) -> Limits {
+        let standard = Limits::serve();
+        let count =
+            |given: &Option<super::At<Count>>, standard| given.as_ref().map_or(standard, |at| at.value.0);
+        let size =
+            |given: &Option<super::At<Size>>, standard| given.as_ref().map_or(standard, |at| at.value.0);
+        let time =
+            |given: &Option<super::At<Duration>>, standard| given.as_ref().map_or(standard, |at| at.value);
+        Limits {
+            fresh_memory_bytes_max: size(&self.fresh_memory, standard.fresh_memory_bytes_max),
+            shared_memory_bytes_max: size(&self.shared_memory, standard.shared_memory_bytes_max),
+            tenant_memory_bytes_max: size(&self.tenant_memory, standard.tenant_memory_bytes_max),
+            memories_max: count(&self.memories, standard.memories_max),
+            tables_max: count(&self.tables, standard.tables_max),
+            core_instances_max: count(&self.core_instances, standard.core_instances_max),
+            table_elements_max: count(&self.table_elements, standard.table_elements_max),
+            wasm_stack_bytes_max: size(&self.wasm_stack, standard.wasm_stack_bytes_max),
+            fiber_stack_bytes: size(&self.fiber_stack, standard.fiber_stack_bytes),
+            fresh_handles_max: count(&self.fresh_handles, standard.fresh_handles_max),
+            shared_handles_max: count(&self.shared_handles, standard.shared_handles_max),
+            host_call_bytes_max: size(&self.host_call, standard.host_call_bytes_max),
+            coroutines_max: count(&self.coroutines, standard.coroutines_max),
+            listeners_max: count(&self.listeners, standard.listeners_max),
+            connections_max: count(&self.connections, standard.connections_max),
+            outbound_max: count(&self.outbound, standard.outbound_max),
+            outbound_wait_max: time(&self.outbound_wait, standard.outbound_wait_max),
+            connect_max: time(&self.connect, standard.connect_max),
+            cpu_max: time(&self.cpu, standard.cpu_max),
+            log_bytes_per_second_max: size(&self.log_rate, standard.log_bytes_per_second_max),
+            log_line_bytes_max: size(&self.log_line, standard.log_line_bytes_max),
+            pools_max: count(&self.pools, standard.pools_max),
+            pool: PoolLimits {
+                open_max: count(&self.pool_open, standard.pool.open_max),
+                idle_max: count(&self.pool_idle, standard.pool.idle_max),
+                idle_age_max: time(&self.pool_idle_age, standard.pool.idle_age_max),
+                age_max: time(&self.pool_age, standard.pool.age_max),
+            },
+            drain_max: time(&self.drain, standard.drain_max),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! So many units a second, and a burst: a leaky bucket that counts in time.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+/// A limit on how often, or how much, over time. Shared by threads.
+#[derive(Debug)]
+pub struct Rate {
+    per_second: u64,
+    /// What may be taken at once, as the time in which it comes back.
+    burst: Duration,
+    began: Instant,
+    /// When all that was taken will have come back, in nanoseconds since it began.
+    full_at: AtomicU64,
+}
+
+impl Rate {
+    /// `per_second` units, and `burst` at once after a pause.
+    pub fn new(per_second: u64, burst: u64) -> Self {
+        let per_second = per_second.max(1);
+        let burst = time_of(burst.max(1), per_second);
+        Self { per_second, burst, began: Instant::now(), full_at: AtomicU64::new(0) }
+    }
+
+    /// Takes `units`, if there are as many.
+    pub fn try_take(&self, units: u64) -> bool {
+        self.try_take_at(Instant::now(), units).is_ok()
+    }
+
+    /// Takes `units`; an error says how long until there are as many.
+    pub fn take(&self, units: u64) -> Result<(), Duration> {
+        self.try_take_at(Instant::now(), units)
+    }
+
+    fn try_take_at(&self, now: Instant, units: u64) -> Result<(), Duration> {
+        let now = now.saturating_duration_since(self.began);
+        let cost = time_of(units, self.per_second);
+        let taken = self.full_at.try_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+            let after = now.max(Duration::from_nanos(full_at)) + cost;
+            (after - now <= self.burst).then(|| nanos(after))
+        });
+        match taken {
+            Ok(_) => Ok(()),
+            Err(full_at) => {
+                let after = now.max(Duration::from_nanos(full_at)) + cost;
+                Err((after - now).saturating_sub(self.burst))
+            }
+        }
+    }
+}
+
+fn time_of(units: u64, per_second: u64) -> Duration {
+    let nanos = u128::from(units) * 1_000_000_000 / u128::from(per_second);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX / 4).min(u64::MAX / 4))
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(rate: &Rate, millis: u64) -> Instant {
+        rate.began + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_burst_and_then_so_many_a_second() {
+        let rate = Rate::new(1000, 10);
+        let taken = |millis| (0..100).filter(|_| rate.try_take_at(after(&rate, millis), 1).is_ok()).count();
+        assert_eq!(taken(0), 10);
+        assert_eq!(taken(0), 0);
+        assert_eq!(taken(4), 4);
+        assert_eq!(taken(1000), 10, "no more than a burst is saved up");
+    }
+
+    #[test]
+    fn what_is_refused_takes_nothing_and_says_how_long() {
+        let rate = Rate::new(1000, 10);
+        let refused = rate.try_take_at(after(&rate, 0), 15);
+        assert_eq!(refused, Err(Duration::from_millis(5)));
+        assert_eq!(rate.try_take_at(after(&rate, 0), 10), Ok(()));
+        assert_eq!(rate.try_take_at(after(&rate, 0), 3), Err(Duration::from_millis(3)));
+        assert_eq!(rate.try_take_at(after(&rate, 3), 3), Ok(()));
+    }
+
+    #[test]
+    fn nothing_overflows() {
+        let slow = Rate::new(1, u64::MAX);
+        assert!(slow.try_take(u64::MAX));
+        assert!(slow.take(u64::MAX).is_err());
+        let fast = Rate::new(u64::MAX, u64::MAX);
+        assert!(fast.try_take(u64::MAX) && fast.try_take(1));
+    }
+}
