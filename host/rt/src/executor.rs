@@ -1,46 +1,72 @@
-//! The tasks of one worker, and the queue of those that are ready.
+//! The tasks of one worker, and which of those that are ready runs next.
 
 mod task;
 
+mod group;
+mod meter;
+mod run_queue;
+mod task_queue;
+
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
-use async_task::Runnable;
 use slab::Slab;
 
 use crate::budget;
 use crate::remote::{Message, Remote};
 use crate::worker::local;
+use crate::worker::pace::Pace;
+pub use group::Group;
+use run_queue::RunQueue;
 use task::Guarded;
 pub use task::{JoinError, Task};
+
+/// A task that is ready. It carries the number of its group's queue on its worker, which lives as long as the future does.
+pub(crate) type Runnable = async_task::Runnable<usize>;
 
 /// Runs tasks. It lives and dies on one thread, and so do their futures.
 pub(crate) struct Executor {
     remote: Arc<Remote>,
-    ready: RefCell<VecDeque<Runnable>>,
-    /// A waker of each task whose future lives: at the end they are all found through it.
-    live: RefCell<Slab<Option<Waker>>>,
+    run_queue: RefCell<RunQueue<Runnable>>,
+    /// The queue that new tasks belong to: that of the task which runs now.
+    queue: Cell<usize>,
+    live: RefCell<Slab<Live>>,
     /// New tasks are dropped at once.
     stopping: Cell<bool>,
 }
 
+/// A task whose future lives.
+struct Live {
+    /// At the end all tasks are found through it. None while it is made.
+    waker: Option<Waker>,
+    queue: usize,
+}
+
 impl Executor {
     pub(crate) fn new(remote: Arc<Remote>) -> Executor {
-        let (ready, live) = Default::default();
-        Executor { remote, ready, live, stopping: Cell::new(false) }
+        let run_queue = RunQueue::new(&Group::new(Group::DEFAULT_WEIGHT), meter::thread_clock);
+        Executor {
+            remote,
+            run_queue: RefCell::new(run_queue),
+            queue: Cell::new(run_queue::DEFAULT),
+            live: RefCell::default(),
+            stopping: Cell::new(false),
+        }
     }
 
-    /// Starts a task.
+    /// Starts a task, in the group of the one that runs now.
     ///
     /// # Safety
     ///
     /// What the future borrows must outlive `clear`, which must be called before this executor is dropped.
     pub(crate) unsafe fn spawn<F: Future>(&self, future: F) -> Task<F::Output> {
-        let index = self.live.borrow_mut().insert(None);
+        let queue = self.queue.get();
+        self.run_queue.borrow_mut().join(queue);
+        let index = self.live.borrow_mut().insert(Live { waker: None, queue });
         self.remote.tasks.fetch_add(1, Ordering::Relaxed);
         let future = Guarded::new(future, index, self.remote.clone());
         let remote = self.remote.clone();
@@ -48,10 +74,12 @@ impl Executor {
         // it into the queue of this thread, or sends it there), and `clear` ends only when every future is gone.
         // It need not be 'static by the caller's promise. The schedule function is Send, Sync and 'static.
         let (runnable, task) = unsafe {
-            async_task::Builder::new().spawn_unchecked(move |()| future, move |r| schedule(&remote, r))
+            async_task::Builder::new()
+                .metadata(queue)
+                .spawn_unchecked(move |_| future, move |r| schedule(&remote, r))
         };
-        if let Some(waker) = self.live.borrow_mut().get_mut(index) {
-            *waker = Some(runnable.waker());
+        if let Some(live) = self.live.borrow_mut().get_mut(index) {
+            live.waker = Some(runnable.waker());
         }
         if self.stopping.get() {
             drop(runnable);
@@ -61,30 +89,43 @@ impl Executor {
         Task::new(task)
     }
 
+    /// Calls, as a task of this group would.
+    pub(crate) fn within<R>(&self, group: &Group, call: impl FnOnce() -> R) -> R {
+        let queue = self.run_queue.borrow_mut().enter(group);
+        let _within = Within { executor: self, queue, before: self.queue.replace(queue) };
+        call()
+    }
+
     pub(crate) fn push(&self, runnable: Runnable) {
-        self.ready.borrow_mut().push_back(runnable);
+        self.run_queue.borrow_mut().push(*runnable.metadata(), runnable);
     }
 
     pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.borrow().is_empty()
+        self.run_queue.borrow().has_waiting()
     }
 
-    /// Runs the tasks that are ready now, not those they wake, until `enough`, which is asked after each. Tells whether
-    /// it was.
-    pub(crate) fn turn(&self, mut enough: impl FnMut() -> bool) -> bool {
-        let count = self.ready.borrow().len();
-        for _ in 0..count {
-            let Some(runnable) = self.ready.borrow_mut().pop_front() else { return false };
+    /// Runs a burst: the tasks of the group whose turn it is that are ready now, not those they wake. It is over when a
+    /// look at the sockets is due or, if other groups wait, after a quantum.
+    pub(crate) fn turn(&self, pace: &mut Pace) {
+        let Some((queue, ready)) = self.run_queue.borrow_mut().begin(pace.is_fresh(), pace.now()) else {
+            return;
+        };
+        self.queue.set(queue);
+        let began = pace.now();
+        for _ in 0..ready {
+            let Some(runnable) = self.run_queue.borrow_mut().pop(queue) else { break };
             // The futures are guarded; this is for a destructor of what they leave.
             let run = catch_unwind(AssertUnwindSafe(|| budget::with(|| runnable.run())));
             if run.is_err() {
                 self.remote.panics.fetch_add(1, Ordering::Relaxed);
             }
-            if enough() {
-                return true;
+            pace.ran();
+            if pace.is_due() || pace.now() - began >= QUANTUM && self.run_queue.borrow().has_waiting() {
+                break;
             }
         }
-        false
+        self.queue.set(run_queue::DEFAULT);
+        self.run_queue.borrow_mut().end(queue, pace.now());
     }
 
     /// Drops all tasks. `drain` must handle what has come from other threads.
@@ -93,12 +134,14 @@ impl Executor {
         loop {
             drain();
             let wakers: Vec<Waker> =
-                self.live.borrow().iter().filter_map(|(_, waker)| waker.clone()).collect();
+                self.live.borrow().iter().filter_map(|(_, live)| live.waker.clone()).collect();
             wakers.into_iter().for_each(Waker::wake);
-            while let Some(runnable) = { self.ready.borrow_mut().pop_front() } {
+            let ready = self.run_queue.borrow_mut().drain();
+            for runnable in ready {
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(runnable)));
             }
             if self.live.borrow().is_empty() {
+                self.run_queue.borrow_mut().settle(Instant::now());
                 return;
             }
             // Another thread is about to send the runnable of a task it has woken.
@@ -108,9 +151,25 @@ impl Executor {
 
     /// A future is gone.
     fn forget(&self, index: usize) {
-        let waker = self.live.borrow_mut().remove(index);
+        let live = self.live.borrow_mut().remove(index);
+        self.run_queue.borrow_mut().leave(live.queue);
         self.remote.tasks.fetch_sub(1, Ordering::Relaxed);
-        drop(waker);
+        drop(live);
+    }
+}
+
+/// New tasks belong to another group, until this is dropped.
+struct Within<'a> {
+    executor: &'a Executor,
+    queue: usize,
+    /// Whose they are then.
+    before: usize,
+}
+
+impl Drop for Within<'_> {
+    fn drop(&mut self) {
+        self.executor.queue.set(self.before);
+        self.executor.run_queue.borrow_mut().leave(self.queue);
     }
 }
 
@@ -121,5 +180,42 @@ fn schedule(remote: &Arc<Remote>, runnable: Runnable) {
         // The mailbox closes when all futures are gone, so this cannot be. Were it so, the future must not be
         // dropped on this thread.
         std::mem::forget(message);
+    }
+}
+
+/// What a burst may take while other groups wait. Each may cost a system call, and caches that have to fill. It is measured by
+/// the clock that is read after each task anyway: one that the system has preempted ends early, and is charged less.
+const QUANTUM: Duration = Duration::from_micros(250);
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::{WorkerConfig, block_on, spawn_in, time};
+
+    /// A host that is told to reload makes new groups for ever.
+    #[test]
+    fn groups_leave_nothing_behind() {
+        let (rounds, groups) = if cfg!(miri) { (2, 5) } else { (100, 100) };
+        let queues = || local::with(|local| local.executor.run_queue.borrow().len()).unwrap();
+        block_on(WorkerConfig::default(), async {
+            for _ in 0..rounds {
+                for weight in 1..=groups {
+                    let group = Group::new(NonZeroU32::new(weight).unwrap());
+                    spawn_in(&group, async {}).await.unwrap();
+                    spawn_in(&group, time::yield_now()).detach();
+                    let cancelled = spawn_in(&group, std::future::pending::<()>());
+                    time::yield_now().await;
+                    drop(cancelled);
+                }
+                assert!(queues() <= 101, "{} queues", queues());
+                // When nothing is ready, nobody waits for what others have had too much.
+                while queues() > 1 {
+                    time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        })
+        .unwrap();
     }
 }

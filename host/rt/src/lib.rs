@@ -54,7 +54,7 @@ mod sync;
 
 pub use buf::{BUF_BYTES, Buf};
 pub use driver::{DriverKind, Unavailable};
-pub use executor::{JoinError, Task};
+pub use executor::{Group, JoinError, Task};
 pub use remote::{Stopped, WorkerId};
 pub use stack::{Stack, Stacks};
-pub use worker::{Handle, Hooks, Worker, WorkerConfig, block_on, flush, spawn};
+pub use worker::{Handle, Hooks, Worker, WorkerConfig, block_on, flush, spawn, spawn_in};

@@ -8,9 +8,9 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_task::Runnable;
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::executor::Runnable;
 use crate::key::{OpKey, SocketKey};
 use crate::mailbox::{Mailbox, Sent};
 use crate::timer::TimerKey;

@@ -2,7 +2,7 @@
 
 mod handle;
 pub(crate) mod local;
-mod pace;
+pub(crate) mod pace;
 
 use std::io;
 use std::panic::resume_unwind;
@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use crate::driver::DriverKind;
-use crate::executor::{JoinError, Task};
+use crate::executor::{Group, JoinError, Task};
 pub use handle::Handle;
 use local::{Local, Parts};
 
@@ -84,7 +84,8 @@ impl Drop for Worker {
     }
 }
 
-/// Starts a task on this thread's worker.
+/// Starts a task on this thread's worker, in the [group](Group) of the task that runs now. Outside of tasks, that is the
+/// worker's own.
 ///
 /// # Panics
 ///
@@ -96,6 +97,23 @@ where
     // SAFETY: the future is 'static, and `Local` clears its executor.
     local::with(|local| unsafe { local.executor.spawn(future) })
         .expect("spawn is called on a worker's thread")
+}
+
+/// Starts a task on this thread's worker, in this group.
+///
+/// # Panics
+///
+/// If this thread is not a worker.
+pub fn spawn_in<F: Future + 'static>(group: &Group, future: F) -> Task<F::Output>
+where
+    F::Output: 'static,
+{
+    within(group, || spawn(future))
+}
+
+/// Calls, as a task of this group on this thread's worker would.
+fn within<R>(group: &Group, call: impl FnOnce() -> R) -> R {
+    local::with(|local| local.executor.within(group, call)).expect("a worker's thread")
 }
 
 /// Gives the system what tasks of this thread's worker have sent and it still holds. A task that goes on for long without

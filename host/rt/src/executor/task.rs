@@ -16,7 +16,7 @@ use crate::worker::local;
 
 /// A started task. Await it for its result; dropping it cancels the task, [`Task::detach`] does not.
 #[must_use = "dropping a task cancels it; call `detach` to let it run"]
-pub struct Task<T>(FallibleTask<Result<T, JoinError>>);
+pub struct Task<T>(FallibleTask<Result<T, JoinError>, usize>);
 
 impl<T> Task<T> {
     /// Lets the task run to its end by itself.
@@ -29,7 +29,7 @@ impl<T> Task<T> {
         self.0.is_finished()
     }
 
-    pub(super) fn new(task: async_task::Task<Result<T, JoinError>>) -> Task<T> {
+    pub(super) fn new(task: async_task::Task<Result<T, JoinError>, usize>) -> Task<T> {
         Task(task.fallible())
     }
 }

@@ -3,6 +3,8 @@
 //! With many connections, what an idle one left in the caches is gone when it goes on: fetching its stack line by line,
 //! each after a walk through page tables that are cold too, costs more than the work it does then. So it is fetched
 //! while the ones before it run.
+//!
+//! Tasks of one group run in the order of their wakeups. Where several groups take turns, some are fetched too early or not at all.
 
 use std::collections::VecDeque;
 

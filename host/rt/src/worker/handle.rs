@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::local;
+use crate::executor::Group;
 use crate::remote::{Message, Remote, Stopped, WorkerId};
 
 /// A handle on a worker, for any thread. It does not keep the worker alive.
@@ -32,7 +33,7 @@ impl Handle {
         self.0.panics.load(Ordering::Relaxed)
     }
 
-    /// Runs `start` on the worker, and the future it gives as a detached task there.
+    /// Runs `start` on the worker, and the future it gives as a detached task there, in the worker's own group.
     ///
     /// If the worker has stopped, or stops before it gets there, the closure is dropped.
     pub fn spawn<F, Fut>(&self, start: F) -> Result<(), Stopped>
@@ -40,19 +41,32 @@ impl Handle {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = ()> + 'static,
     {
-        let place = Place::taken(self.0.clone());
-        let start = Box::new(move || {
-            let future = start();
-            super::spawn(future).detach();
-            drop(place);
-        });
-        self.0.send(Message::Start(start)).map_err(|_| Stopped)
+        self.start(move || super::spawn(start()).detach())
+    }
+
+    /// As [`spawn`](Handle::spawn), in this group. What `start` itself spawns is in it, too.
+    pub fn spawn_in<F, Fut>(&self, group: &Group, start: F) -> Result<(), Stopped>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + 'static,
+    {
+        let group = group.clone();
+        self.start(move || super::within(&group, || super::spawn(start()).detach()))
     }
 
     /// Tells the worker to drop all its tasks, on its own thread, and end.
     pub fn stop(&self) {
         // If it is gone, it has stopped.
         let _ = self.0.send(Message::Stop);
+    }
+
+    fn start(&self, start: impl FnOnce() + Send + 'static) -> Result<(), Stopped> {
+        let place = Place::taken(self.0.clone());
+        let start = Box::new(move || {
+            start();
+            drop(place);
+        });
+        self.0.send(Message::Start(start)).map_err(|_| Stopped)
     }
 }
 

@@ -72,13 +72,13 @@ impl Local {
         let mut pace = Pace::new();
         while !self.stopping.get() && !done() {
             self.receive();
-            let due = self.executor.turn(|| pace.is_due());
+            self.executor.turn(&mut pace);
             if !self.executor.has_ready() {
                 if self.stopping.get() || done() {
                     return;
                 }
                 self.sleep();
-            } else if due {
+            } else if pace.is_due() {
                 self.reactor(|reactor| reactor.wait(Some(Duration::ZERO)));
             } else {
                 continue;

@@ -3,23 +3,41 @@
 use std::time::{Duration, Instant};
 
 /// From one look to the next.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     looked: Instant,
-    /// Tasks since.
+    /// When the last task ended.
+    now: Instant,
+    /// Tasks since the look.
     ran: usize,
 }
 
 impl Pace {
     /// A look has just been.
     pub(super) fn new() -> Pace {
-        Pace { looked: Instant::now(), ran: 0 }
+        let now = Instant::now();
+        Pace { looked: now, now, ran: 0 }
     }
 
-    /// A task has run: whether the next look is due. Any one task may have been a guest's whole slice, so the clock is
-    /// read after each; that costs some tens of nanoseconds where the system needs no call for it.
-    pub(super) fn is_due(&mut self) -> bool {
+    /// A task has run. Any one may have been a guest's whole slice, so the clock is read after each; that costs some tens
+    /// of nanoseconds where the system needs no call for it.
+    pub(crate) fn ran(&mut self) {
         self.ran += 1;
-        self.ran >= TASKS_BETWEEN_LOOKS || self.looked.elapsed() >= TIME_BETWEEN_LOOKS
+        self.now = Instant::now();
+    }
+
+    /// Whether the next look is due.
+    pub(crate) fn is_due(&self) -> bool {
+        self.ran >= TASKS_BETWEEN_LOOKS || self.now - self.looked >= TIME_BETWEEN_LOOKS
+    }
+
+    /// Whether no task has run since the look.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.ran == 0
+    }
+
+    /// The time, as of the last task or the look.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
     }
 }
 
