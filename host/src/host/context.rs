@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock, atomic::AtomicBool};
 
+use conet_rt::Group;
+
 use super::room::{Room, Shares};
 use crate::{
     config::{limits::Limits, tenant::TenantConfig},
@@ -27,16 +29,20 @@ pub(super) struct Streams {
     pub(super) stderr: GuestOutput,
 }
 
-/// Opens what is granted. With `shares` it has a part of what the host has for all its tenants.
-pub(super) fn context(
-    config: TenantConfig,
-    room: &Room,
-    streams: Streams,
-    metrics: Arc<Metrics>,
-    resolver: Arc<Resolver>,
-    messages: &Messages,
-    shares: Option<&Shares>,
-) -> Result<Context, StartError> {
+/// What a tenant is given besides what its configuration says.
+pub(super) struct Around<'a> {
+    pub(super) streams: Streams,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) messages: &'a Messages,
+    pub(super) group: Group,
+    /// A part of what the host has for all its tenants, if there are several.
+    pub(super) shares: Option<&'a Shares>,
+}
+
+/// Opens what is granted.
+pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> Result<Context, StartError> {
+    let Around { streams, metrics, resolver, messages, group, shares } = around;
     let limits = Limits { tenant_memory_bytes_max: room.memory_bytes, ..config.limits };
     let mut dirs = Vec::new();
     for grant in config.dirs {
@@ -70,6 +76,7 @@ pub(super) fn context(
         shared_listeners: (room.copies > 1).then(Arc::default),
         shutdown: Arc::new(Shutdown::default()),
         spawner: OnceLock::new(),
+        group,
         settings: if shares.is_some() { Settings::File } else { Settings::Flags },
         log_gate: LogGate::default(),
         messages: messages.clone(),

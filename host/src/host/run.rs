@@ -13,13 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conet_rt::{Handle, Stacks, Worker};
+use conet_rt::{Group, Handle, Stacks, Worker};
 use tracing::{info, warn};
 
 use super::{
     FLATTENED_INSTANCES_MAX, bind,
     component::read,
-    context::{Streams, context},
+    context::{Around, Streams, context},
     counted, log_counters,
     occurrence::{Occurrence, next, tell, watch_signals},
     open_cache,
@@ -139,8 +139,15 @@ impl Host {
             stdout: GuestOutput::Stream(outputs[0].clone()),
             stderr: GuestOutput::Stream(outputs[1].clone()),
         };
-        let metrics = Arc::default();
-        let context = context(config, &room, streams, metrics, Arc::new(Resolver::new()), messages, None)?;
+        let around = Around {
+            streams,
+            metrics: Arc::default(),
+            resolver: Arc::new(Resolver::new()),
+            messages,
+            group: Group::new(Group::DEFAULT_WEIGHT),
+            shares: None,
+        };
+        let context = context(config, &room, around)?;
         let sandbox = Sandbox { context: Arc::new(context), loaded, pooled };
         let tenant = Tenant::new(sandbox, role, handles, tell(&events, 0));
         starting.store(false, Ordering::SeqCst);

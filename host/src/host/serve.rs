@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::Ordering,
@@ -11,12 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conet_rt::{Handle, Worker};
+use conet_rt::{Group, Handle, Worker};
 use tracing::{error, info, warn};
 
 use super::{
     bind,
-    context::{Streams, context},
+    context::{Around, Streams, context},
     counted, log_counters,
     occurrence::{Occurrence, next, tell, watch_signals},
     open_cache,
@@ -80,9 +81,15 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
         let room = Room::within(&shares, &served.config, role, workers.len())
             .map_err(|why| StartError::Options(format!("the tenant `{}`: {why}", served.config.name)))?;
         let metrics = Arc::new(Metrics::default());
-        let streams = streams(&served.config, &metrics);
-        let context =
-            context(served.config, &room, streams, metrics, resolver.clone(), messages, Some(&shares))?;
+        let around = Around {
+            streams: streams(&served.config, &metrics),
+            metrics,
+            resolver: resolver.clone(),
+            messages,
+            group: group(served.weight),
+            shares: Some(&shares),
+        };
+        let context = context(served.config, &room, around)?;
         let sandbox = Sandbox { context: Arc::new(context), loaded, pooled };
         let tenant = Tenant::new(sandbox, role, handles.clone(), tell(&events, number));
         let copies = (0..room.copies).map(|_| Copy::default()).collect();
@@ -100,6 +107,11 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
     let host =
         Host { tenants, workers, wishes: Wishes::default(), messages: messages.clone(), _ticker: ticker };
     Ok(host.watch(&happened))
+}
+
+/// The share of a tenant: with a weight of 1 that of the host's own tasks.
+fn group(weight: NonZeroU32) -> Group {
+    Group::new(Group::DEFAULT_WEIGHT.saturating_mul(weight))
 }
 
 fn cores() -> usize {

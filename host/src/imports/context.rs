@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
+use conet_rt::Group;
+
 use super::{connection::Parcel, listeners::SharedListeners, resolve::Resolver};
 use crate::{
     bindings::net::types::ErrorCode,
@@ -67,6 +69,8 @@ pub struct Context {
     pub cut_off: AtomicBool,
     /// Starts coroutines in instances of their own; set once the component is loaded, and only if it can be entered so.
     pub spawner: OnceLock<Box<dyn Spawn>>,
+    /// Its share of the workers' time, and what it has used of it.
+    pub group: Group,
     /// Where its grants and limits stand.
     pub settings: Settings,
     /// Lets lines about it into the log.
@@ -176,6 +180,7 @@ impl Context {
             freeze_told: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             spawner: OnceLock::new(),
+            group: Group::new(Group::DEFAULT_WEIGHT),
             settings: Settings::Flags,
             log_gate: LogGate::default(),
             messages: Messages::start(std::io::sink()).expect("a thread starts"),

@@ -40,12 +40,13 @@ impl Spawn for Spawner {
         context.metrics.coroutines.increment();
         let id = ids::next();
         let worker = self.workers.iter().min_by_key(|worker| worker.tasks()).expect("a host has workers");
+        let group = context.group.clone();
         let start = move || async move {
             // The permits outlive the instance.
             let _permits = permits;
             sandbox.start(id, request).await;
         };
-        worker.spawn(start).map_err(|_| ErrorCode::ShuttingDown)?;
+        worker.spawn_in(&group, start).map_err(|_| ErrorCode::ShuttingDown)?;
         Ok(id)
     }
 }

@@ -94,7 +94,9 @@ impl Tenant {
             drop(permits);
             tell(Event::Ended { copy, ended });
         };
-        self.workers[copy].spawn(run).map_err(|_| io::Error::other("a worker has stopped"))?;
+        self.workers[copy]
+            .spawn_in(&self.context().group, run)
+            .map_err(|_| io::Error::other("a worker has stopped"))?;
         Ok(())
     }
 
@@ -113,7 +115,9 @@ impl Tenant {
                     tell(Event::ListenerFailed(code));
                 }
             };
-            worker.spawn(serve).map_err(|_| io::Error::other("a worker has stopped"))?;
+            worker
+                .spawn_in(&self.context().group, serve)
+                .map_err(|_| io::Error::other("a worker has stopped"))?;
         }
         listener.local_addr()
     }
