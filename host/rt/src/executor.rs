@@ -120,7 +120,7 @@ impl Executor {
                 self.remote.panics.fetch_add(1, Ordering::Relaxed);
             }
             pace.ran();
-            if pace.is_due() || pace.now() - began >= QUANTUM && self.run_queue.borrow().has_waiting() {
+            if pace.is_due() || self.run_queue.borrow().has_waiting() && pace.now() - began >= QUANTUM {
                 break;
             }
         }

@@ -76,6 +76,7 @@ impl<T> RunQueue<T> {
     }
 
     /// A task is ready.
+    #[inline]
     pub(super) fn push(&mut self, queue: usize, task: T) {
         let entry = &mut self.queues[queue];
         entry.ready.push_back(task);
@@ -85,6 +86,7 @@ impl<T> RunQueue<T> {
     }
 
     /// Whether a queue waits for its turn. While one runs, another one.
+    #[inline]
     pub(super) fn has_waiting(&self) -> bool {
         !self.order.is_empty()
     }
@@ -108,6 +110,7 @@ impl<T> RunQueue<T> {
     }
 
     /// The next task of the burst.
+    #[inline]
     pub(super) fn pop(&mut self, queue: usize) -> Option<T> {
         self.queues[queue].ready.pop_front()
     }
