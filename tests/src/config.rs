@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::artifacts;
 
-/// The file. It is removed with this.
+/// The file, in the scratch folder.
 pub struct Config {
     path: PathBuf,
     text: String,
@@ -67,12 +67,5 @@ impl Config {
 impl Default for Config {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Drop for Config {
-    fn drop(&mut self) {
-        // Gone is gone.
-        let _ = fs::remove_file(&self.path);
     }
 }

@@ -6,10 +6,14 @@ use conet_rt::Group;
 
 use super::room::{Room, Shares};
 use crate::{
-    config::{limits::Limits, tenant::TenantConfig},
+    config::{
+        limits::{Limits, PeerLimits},
+        tenant::TenantConfig,
+    },
     exit::StartError,
     imports::{
         Context,
+        admission::Addresses,
         context::{Folder, GuestOutput, Settings},
         resolve::Resolver,
     },
@@ -18,6 +22,7 @@ use crate::{
     metrics::Metrics,
     pool::Pools,
     quota::Quota,
+    rate::Rate,
     shutdown::Shutdown,
 };
 
@@ -66,6 +71,12 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         stderr: streams.stderr,
         metrics,
         connections: part(sockets, limits.connections_max),
+        addresses: limits.connections_per_ip_max.map(Addresses::new),
+        // A tenth of a second's at once: a burst longer than that is a flood.
+        accept_rate: limits
+            .accepts_per_second_max
+            .map(|rate| Rate::new(rate as u64, rate.div_ceil(10) as u64)),
+        watches: limits.peer != PeerLimits::default(),
         outbound: part(sockets, limits.outbound_max),
         coroutines: part(shares.map(|shares| &shares.coroutines), limits.coroutines_max),
         instances: part(shares.map(|shares| &shares.instances), room.instances),

@@ -119,7 +119,7 @@ impl Host {
 
         // Before there are threads that would have to be taken down again.
         let socket = match role.is_handler() {
-            true => Some(bind(listen.unwrap_or(LISTEN_DEFAULT))?),
+            true => Some(bind(listen.unwrap_or(LISTEN_DEFAULT), None)?),
             false => None,
         };
         if role == Role::IsolatedHandler

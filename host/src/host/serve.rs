@@ -65,7 +65,9 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
     // Before there are threads that would have to be taken down again.
     let mut sockets = Vec::new();
     for plan in &plans {
-        let of: Result<Vec<TcpListener>, _> = plan.served.listen.iter().map(|at| bind(at.value)).collect();
+        let keepalive = plan.served.config.limits.keepalive;
+        let of: Result<Vec<TcpListener>, _> =
+            plan.served.listen.iter().map(|at| bind(at.value, keepalive)).collect();
         sockets.push(of?);
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use conet_rt::Group;
 
-use super::{connection::Parcel, listeners::SharedListeners, resolve::Resolver};
+use super::{admission::Addresses, connection::Parcel, listeners::SharedListeners, resolve::Resolver};
 use crate::{
     bindings::net::types::ErrorCode,
     config::{limits::Limits, net::Grants},
@@ -18,6 +18,7 @@ use crate::{
     output::Output,
     pool::Pools,
     quota::{Permit, Quota},
+    rate::Rate,
     shutdown::Shutdown,
 };
 
@@ -45,6 +46,12 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Accepted connections.
     pub connections: Arc<Quota>,
+    /// Those of each address, if they are limited.
+    pub addresses: Option<Arc<Addresses>>,
+    /// How often one is accepted, if that is limited.
+    pub accept_rate: Option<Rate>,
+    /// Peers of a handler have deadlines.
+    pub watches: bool,
     /// Opened connections.
     pub outbound: Arc<Quota>,
     /// Coroutines, in shared instances and in their own.
@@ -168,6 +175,9 @@ impl Context {
             stderr: sink(),
             metrics: Arc::default(),
             connections: Quota::new(limits.connections_max as u64),
+            addresses: None,
+            accept_rate: None,
+            watches: false,
             outbound: Quota::new(limits.outbound_max as u64),
             listeners: Quota::new(limits.listeners_max as u64),
             coroutines: Quota::new(limits.coroutines_max as u64),

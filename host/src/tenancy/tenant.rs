@@ -6,15 +6,16 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use conet_rt::{
-    Handle,
-    net::{TcpListener, TcpStream},
-};
+use conet_rt::{Handle, net::TcpListener};
 
 use super::{role::Role, spawner::Spawner};
 use crate::{
     bindings::net::types::ErrorCode,
-    imports::{Context, accept::accept},
+    imports::{
+        Context,
+        accept::{Accepted, accept},
+        watch::Watch,
+    },
     sandbox::{coroutine::Sandbox, trap::Ended},
 };
 
@@ -139,44 +140,45 @@ impl Tenant {
 /// A fresh instance for each connection.
 async fn serve_isolated(sandbox: &Arc<Sandbox>, listener: &TcpListener) -> Result<(), ErrorCode> {
     let context = &sandbox.context;
+    let watch = Watch::new(&context.limits.peer, &context.metrics);
     loop {
-        let (stream, _, permit) = match accept(context, listener).await {
+        let accepted = match accept(context, listener).await {
             Ok(accepted) => accepted,
             Err(ErrorCode::ShuttingDown) => return Ok(()),
             Err(code) => return Err(code),
         };
-        let accepted = Accepted { stream: Some(stream), context: context.clone() };
+        let accepted = Waiting { accepted: Some(accepted), context: context.clone() };
         let permits = (context.coroutines.acquire().await, context.instances.acquire().await);
         context.metrics.coroutines.increment();
-        let sandbox = sandbox.clone();
+        let (sandbox, watch) = (sandbox.clone(), watch.clone());
         conet_rt::spawn(async move {
             // The permits outlive the instance.
             let _permits = permits;
-            sandbox.handle(accepted.into_stream(), permit).await;
+            sandbox.handle(accepted.take(), watch).await;
         })
         .detach();
     }
 }
 
 /// A connection that no instance has yet: dropped at the end of the drain, it is reset as those are that one has.
-struct Accepted {
+struct Waiting {
     /// Some until an instance has it.
-    stream: Option<TcpStream>,
+    accepted: Option<Accepted>,
     context: Arc<Context>,
 }
 
-impl Accepted {
-    fn into_stream(mut self) -> TcpStream {
-        self.stream.take().expect("it is taken once")
+impl Waiting {
+    fn take(mut self) -> Accepted {
+        self.accepted.take().expect("it is taken once")
     }
 }
 
-impl Drop for Accepted {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(stream) = self.stream.take()
+        if let Some(accepted) = self.accepted.take()
             && self.context.cut_off.load(Ordering::Relaxed)
         {
-            stream.reset();
+            accepted.stream.reset();
         }
     }
 }
