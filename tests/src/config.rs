@@ -54,13 +54,21 @@ impl Config {
         self.tenant(name, guest, &format!("listen = [\"127.0.0.1:0\"]\n{lines}"))
     }
 
+    /// Says what the other one does, from now on.
+    pub fn replace(&mut self, other: Config) {
+        self.text.clone_from(&other.text);
+        self.write();
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     fn write(&self) {
-        fs::write(&self.path, &self.text).expect("the scratch folder is ours");
+        let fresh = self.path.with_extension("new");
+        fs::write(&fresh, &self.text).expect("the scratch folder is ours");
+        fs::rename(&fresh, &self.path).expect("the scratch folder is ours");
     }
 }
 

@@ -63,7 +63,7 @@ pub struct Options {
 /// Runs it to its end.
 pub fn run(options: Options, messages: &Messages) -> Result<Exit, StartError> {
     let (events, happened) = channel();
-    let starting = watch_signals(events.clone())?;
+    let starting = watch_signals(events.clone(), false)?;
     let host = Host::start(options, messages, events, &starting)?;
     Ok(host.watch(&happened))
 }
@@ -173,7 +173,7 @@ impl Host {
                         break exit;
                     }
                 }
-                Some(Occurrence::Flushed) => {}
+                Some(Occurrence::Flushed | Occurrence::Reload) => {}
                 None => {
                     let left = counted(self.tenant.context().coroutines.used());
                     self.say(format_args!("the drain's deadline has passed: cutting off {left}"));

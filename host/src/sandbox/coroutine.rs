@@ -99,6 +99,12 @@ impl Sandbox {
         ended
     }
 
+    /// Makes an instance and drops it: whether one can be made.
+    pub async fn rehearse(self: Arc<Self>) -> Ended {
+        let body = async |_: &mut Store<State>, _: Instance| Ok(Ok(()));
+        self.enter(self.store(ids::next(), Occupancy::Many), body).await
+    }
+
     pub(super) fn store(&self, id: u64, occupancy: Occupancy) -> Store<State> {
         store(&self.loaded.engine, &self.context, occupancy, id)
     }

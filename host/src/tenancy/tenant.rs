@@ -3,7 +3,8 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering, mpsc},
+    time::Duration,
 };
 
 use conet_rt::{Handle, net::TcpListener};
@@ -123,6 +124,33 @@ impl Tenant {
         listener.local_addr()
     }
 
+    /// Makes an instance, calls nothing in it and drops it: why that fails.
+    pub fn rehearse(&self) -> Result<(), String> {
+        let (done, ended) = mpsc::channel();
+        let sandbox = self.sandbox.clone();
+        let rehearse = move || async move {
+            // Who asked has given up: nothing is lost.
+            let _ = done.send(sandbox.rehearse().await);
+        };
+        let worker = self.workers.first().expect("a host has workers");
+        let stopped = || "a worker has stopped".to_owned();
+        worker.spawn_in(&self.context().group, rehearse).map_err(|_| stopped())?;
+        match ended.recv_timeout(REHEARSAL_MAX) {
+            Ok(Ended::Trapped(trapped)) => Err(trapped.cause),
+            Ok(Ended::Exit(code)) => Err(format!("it exits with {code} when an instance is made")),
+            Ok(Ended::Returned(_)) => Ok(()),
+            Err(_) => Err(format!("no instance was made within {REHEARSAL_MAX:?}")),
+        }
+    }
+
+    /// Drops all that is left of it, without waiting: what it has is reset.
+    pub fn cut_off(&self) {
+        let context = self.context();
+        context.cut_off.store(true, Ordering::Relaxed);
+        context.shutdown.begin();
+        context.group.cancel(&self.workers);
+    }
+
     /// Begins the shutdown: nothing new is accepted; `Event::Drained` follows when no coroutine is left.
     pub fn drain(&self) {
         let context = self.context().clone();
@@ -136,6 +164,9 @@ impl Tenant {
         let _ = self.workers[0].spawn(drained);
     }
 }
+
+/// How long the first instance of a new version may take to be made, on a worker that others use, too.
+const REHEARSAL_MAX: Duration = Duration::from_secs(5);
 
 /// A fresh instance for each connection.
 async fn serve_isolated(sandbox: &Arc<Sandbox>, listener: &TcpListener) -> Result<(), ErrorCode> {
