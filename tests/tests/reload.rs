@@ -174,7 +174,7 @@ fn no_connection_is_lost_over_many_reloads() {
         let mut config = Config::host(&format!("workers = {}", 1 + number / 2 % 2))
             .with("[defaults.limits]\ndrain = \"1h\"");
         let version = format!(
-            "env = {{ N = \"{number}\" }}\n[tenant.limits]\nconnections-per-ip = \"off\"\naccept-rate = \"off\""
+            "env = {{ N = \"{number}\" }}\n[tenant.limits]\nconnections-per-ip = \"off\"\naccept-rate = \"off\"\ntenant-memory = \"4GiB\""
         );
         config = config.handler("a", "echo-handler", &version);
         config = config.handler("held", "echo-handler", &version);

@@ -46,6 +46,13 @@ impl Machine {
         }
     }
 
+    /// What it allows besides so many mappings that are there already.
+    pub fn beside(self, mappings: u64) -> Machine {
+        // Some are those of every process.
+        let taken = mappings.saturating_sub(MAPPINGS_BASE);
+        Machine { mappings_max: self.mappings_max.saturating_sub(taken), ..self }
+    }
+
     /// Whether the machine can meet `needs`. An error names the numbers and the remedy.
     pub fn check(&self, needs: &Needs) -> Result<(), MachineError> {
         let mappings = self.mappings(needs);

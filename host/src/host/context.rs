@@ -70,6 +70,7 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         stdout: streams.stdout,
         stderr: streams.stderr,
         metrics,
+        accepting: Quota::new(u64::MAX),
         connections: part(sockets, limits.connections_max),
         addresses: limits.connections_per_ip_max.map(Addresses::new),
         // A tenth of a second's at once: a burst longer than that is a flood.

@@ -75,8 +75,8 @@ pub(super) struct Shares {
     pub(super) sockets: Arc<Quota>,
     pub(super) instances: Arc<Quota>,
     pub(super) coroutines: Arc<Quota>,
-    /// Units of `sockets`.
-    pub(super) sockets_max: usize,
+    /// What the tenants it was made for want, which is more where the machine has less.
+    wanted: Wanted,
     /// Units of `instances`.
     pub(super) instances_max: usize,
     /// Units of `coroutines`.
@@ -164,10 +164,21 @@ impl Shares {
             sockets: Quota::new(sockets),
             instances: Quota::new(instances),
             coroutines: Quota::new(coroutines),
-            sockets_max: sockets as usize,
+            wanted,
             instances_max: instances as usize,
             coroutines_max: coroutines as usize,
         })
+    }
+}
+
+impl Shares {
+    /// Whether there is as much of all as the other has.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let (ours, others) = (&self.wanted, &other.wanted);
+        ours.sockets >= others.sockets
+            && ours.instances >= others.instances
+            && ours.coroutines >= others.coroutines
+            && ours.fibers >= others.fibers
     }
 }
 

@@ -41,7 +41,7 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
     let (events, happened) = channel();
     let starting = watch_signals(events.clone(), true)?;
     let plans = plans(config, source)?;
-    let ground = Arc::new(Ground::new(config, &plans)?);
+    let ground = Arc::new(Ground::new(config, &plans, None)?);
     let mut host = Host {
         path: PathBuf::from(&source.name),
         ground,
@@ -163,7 +163,7 @@ impl Host {
         let plans = plans(&config, &source)?;
         let ground = match self.ground.serves(&config, &plans) {
             true => self.ground.clone(),
-            false => Arc::new(Ground::new(&config, &plans)?),
+            false => Arc::new(Ground::new(&config, &plans, Some(&self.ground))?),
         };
         let change = self.prepare(&ground, plans, true)?;
         let summary = change.summary.clone();
@@ -250,10 +250,10 @@ impl Host {
         let Some(running) = self.tenants.remove(&number) else { return };
         running.context().pools.close_idle();
         log_counters(running.context());
-        let engines = running.ground.engines.clone();
+        let room = running.ground.room.clone();
         // With the last one on an old ground its workers end.
         drop(running);
-        engines.forget_unused();
+        room.engines.forget_unused();
     }
 
     fn end(self, exit: Exit) -> Exit {

@@ -44,6 +44,8 @@ pub struct Context {
     pub stderr: GuestOutput,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Loops of the host's that accept.
+    pub accepting: Arc<Quota>,
     /// Accepted connections.
     pub connections: Arc<Quota>,
     /// Those of each address, if they are limited.
@@ -174,6 +176,7 @@ impl Context {
             stdout: sink(),
             stderr: sink(),
             metrics: Arc::default(),
+            accepting: Quota::new(u64::MAX),
             connections: Quota::new(limits.connections_max as u64),
             addresses: None,
             accept_rate: None,

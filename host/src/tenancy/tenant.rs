@@ -107,7 +107,9 @@ impl Tenant {
         for worker in &self.workers {
             let listener = listener.try_clone()?;
             let (sandbox, tell, role) = (self.sandbox.clone(), self.tell.clone(), self.role);
+            let accepting = self.context().accepting.try_acquire(1).expect("it has no limit");
             let serve = move || async move {
+                let _accepting = accepting;
                 let served = match TcpListener::from_std(listener) {
                     Ok(listener) if role == Role::SharedHandler => serve_shared(&sandbox, &listener).await,
                     Ok(listener) => serve_isolated(&sandbox, &listener).await,
@@ -154,9 +156,11 @@ impl Tenant {
     /// Begins the shutdown: nothing new is accepted; `Event::Drained` follows when no coroutine is left.
     pub fn drain(&self) {
         let context = self.context().clone();
-        context.shutdown.begin();
         let tell = self.tell.clone();
+        context.shutdown.begin();
         let drained = move || async move {
+            // Who accepts may have a connection that is no coroutine yet.
+            context.accepting.drained().await;
             context.coroutines.drained().await;
             tell(Event::Drained);
         };

@@ -24,8 +24,7 @@ use crate::{
 pub(super) struct Ground {
     /// What of `[host]` it was made by.
     section: String,
-    pub(super) engines: Arc<Engines>,
-    pub(super) shares: Shares,
+    pub(super) room: Arc<HostRoom>,
     pub(super) handles: Vec<Handle>,
     /// Empty once they have ended.
     workers: RwLock<Vec<Worker>>,
@@ -33,27 +32,32 @@ pub(super) struct Ground {
     _ticker: Ticker,
 }
 
+/// Engines, and what else does not depend on the workers.
+pub(super) struct HostRoom {
+    pub(super) engines: Engines,
+    pub(super) shares: Shares,
+}
+
 impl Ground {
-    /// Room for these tenants.
-    pub(super) fn new(config: &ServeConfig, plans: &[Plan]) -> Result<Self, StartError> {
-        let workers = workers(config);
-        let shares = shares(plans, workers)?;
-        let cache = match &config.host.cache {
-            None => Cache::default_path(),
-            Some(at) => Some(at.value.clone()).filter(|path| path.as_os_str() != "off"),
+    /// Room for these tenants. What can be used of the ground `before`, is: a pool has a good part of all memory mappings
+    /// that a process may have.
+    pub(super) fn new(
+        config: &ServeConfig,
+        plans: &[Plan],
+        before: Option<&Ground>,
+    ) -> Result<Self, StartError> {
+        let count = workers(config);
+        let room = match before.filter(|before| before.room.serves(plans, count)) {
+            Some(before) => before.room.clone(),
+            None => Arc::new(HostRoom::new(config, plans, count)?),
         };
-        let options = EngineOptions { coroutines_max: shares.coroutines_max, ..options(plans) };
-        let engines = Engines::new(options, shares.instances_max as u32, open_cache(cache.as_deref()))
-            .map_err(|error| StartError::Load { path: "the host".into(), error })?;
-        let engines = Arc::new(engines);
-        let ticking = engines.clone();
-        let ticker = Ticker::start(move || ticking.advance())?;
+        let ticking = room.clone();
+        let ticker = Ticker::start(move || ticking.engines.advance())?;
         let driver = config.host.driver.as_ref().map(|at| at.value).unwrap_or_default();
-        let workers = start_workers(workers, driver, Some(&ticker))?;
+        let workers = start_workers(count, driver, Some(&ticker))?;
         Ok(Self {
             section: config.host.fingerprint(),
-            engines,
-            shares,
+            room,
             handles: workers.iter().map(Worker::handle).collect(),
             workers: RwLock::new(workers),
             _ticker: ticker,
@@ -62,14 +66,7 @@ impl Ground {
 
     /// Whether these tenants have room here, too.
     pub(super) fn serves(&self, config: &ServeConfig, plans: &[Plan]) -> bool {
-        let Ok(wanted) = shares(plans, workers(config)) else { return false };
-        let (ours, wanted_options) = (self.engines.options(), options(plans));
-        let wanted_options = EngineOptions { coroutines_max: 0, ..wanted_options };
-        self.section == config.host.fingerprint()
-            && ours.clone().union(&wanted_options) == *ours
-            && wanted.instances_max <= self.shares.instances_max
-            && wanted.coroutines_max <= self.shares.coroutines_max
-            && wanted.sockets_max <= self.shares.sockets_max
+        self.section == config.host.fingerprint() && self.room.serves(plans, workers(config))
     }
 
     /// Ends the workers, and drops all tasks on their own threads.
@@ -95,9 +92,37 @@ fn workers(config: &ServeConfig) -> usize {
     config.host.workers.as_ref().map_or_else(cores, |at| at.value.0)
 }
 
-fn shares(plans: &[Plan], workers: usize) -> Result<Shares, StartError> {
+impl HostRoom {
+    fn new(config: &ServeConfig, plans: &[Plan], workers: usize) -> Result<Self, StartError> {
+        // Of an earlier one, as long as that is needed.
+        let machine = Machine::read().beside(mappings_in_use());
+        let shares = shares(&machine, plans, workers)?;
+        let cache = match &config.host.cache {
+            None => Cache::default_path(),
+            Some(at) => Some(at.value.clone()).filter(|path| path.as_os_str() != "off"),
+        };
+        let options = EngineOptions { coroutines_max: shares.coroutines_max, ..options(plans) };
+        let engines = Engines::new(options, shares.instances_max as u32, open_cache(cache.as_deref()))
+            .map_err(|error| StartError::Load { path: "the host".into(), error })?;
+        Ok(Self { engines, shares })
+    }
+
+    fn serves(&self, plans: &[Plan], workers: usize) -> bool {
+        let Ok(wanted) = shares(&Machine::read(), plans, workers) else { return false };
+        let ours = self.engines.options();
+        let options = EngineOptions { coroutines_max: 0, ..options(plans) };
+        ours.clone().union(&options) == *ours && self.shares.covers(&wanted)
+    }
+}
+
+fn shares(machine: &Machine, plans: &[Plan], workers: usize) -> Result<Shares, StartError> {
     let tenants = plans.iter().map(|plan| (&plan.served.config, plan.role, plan.served.listen.len()));
-    Ok(Shares::measure(&Machine::read(), tenants, workers)?)
+    Ok(Shares::measure(machine, tenants, workers)?)
+}
+
+fn mappings_in_use() -> u64 {
+    std::fs::read("/proc/self/maps")
+        .map_or(0, |maps| maps.iter().filter(|byte| **byte == b'\n').count() as u64)
 }
 
 fn options(plans: &[Plan]) -> EngineOptions {

@@ -78,10 +78,10 @@ impl Running {
         let Plan { served, bytes, scan, role, .. } = plan;
         let ground = maker.ground;
         let limits = &served.config.limits;
-        let loaded = ground.engines.load(bytes, scan, &shape(limits, *role));
+        let loaded = ground.room.engines.load(bytes, scan, &shape(limits, *role));
         let path = served.component.value.clone();
         let (loaded, pooled) = loaded.map_err(|error| StartError::Load { path, error })?;
-        let room = Room::within(&ground.shares, &served.config, *role, ground.handles.len())
+        let room = Room::within(&ground.room.shares, &served.config, *role, ground.handles.len())
             .map_err(|why| StartError::Options(format!("the tenant `{}`: {why}", served.config.name)))?;
         let metrics = Arc::new(Metrics::default());
         let around = Around {
@@ -90,7 +90,7 @@ impl Running {
             resolver: maker.resolver.clone(),
             messages: maker.messages,
             group: group(served.weight),
-            shares: Some(&ground.shares),
+            shares: Some(&ground.room.shares),
         };
         let mut context = context(served.config.clone(), &room, around)?;
         // One version's program hands its sockets to the next.
