@@ -5,7 +5,9 @@
 mod component;
 mod context;
 mod occurrence;
+mod orders;
 mod plan;
+mod registry;
 mod room;
 mod run;
 mod serve;

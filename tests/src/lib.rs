@@ -6,8 +6,10 @@
 //! given one; `CONET_LONG=1` runs the long forms of some tests.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod artifacts;
 pub mod config;
+pub mod exposition;
 pub mod host;
 pub mod output;
 pub mod process;

@@ -1,6 +1,9 @@
 //! What the instances of a tenant are to share, made of its configuration.
 
-use std::sync::{Arc, OnceLock, atomic::AtomicBool};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU64},
+};
 
 use conet_rt::Group;
 
@@ -66,6 +69,7 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         stderr: streams.stderr,
         metrics,
         connections: part(sockets, limits.connections_max),
+        held_for_accepts: AtomicU64::default(),
         outbound: part(sockets, limits.outbound_max),
         coroutines: part(shares.map(|shares| &shares.coroutines), limits.coroutines_max),
         instances: part(shares.map(|shares| &shares.instances), room.instances),
@@ -73,6 +77,7 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         pools: Pools::new(&limits),
         resolver,
         listeners: part(sockets, limits.listeners_max * room.copies.max(1)),
+        listening: Arc::default(),
         shared_listeners: (room.copies > 1).then(Arc::default),
         shutdown: Arc::new(Shutdown::default()),
         spawner: OnceLock::new(),

@@ -173,7 +173,8 @@ impl Host {
                         break exit;
                     }
                 }
-                Some(Occurrence::Flushed) => {}
+                // Only `serve` has an admin.
+                Some(Occurrence::Flushed | Occurrence::Ordered(_)) => {}
                 None => {
                     let left = counted(self.tenant.context().coroutines.used());
                     self.say(format_args!("the drain's deadline has passed: cutting off {left}"));

@@ -22,18 +22,20 @@ use super::{
     occurrence::{Occurrence, next, tell, watch_signals},
     open_cache,
     plan::{Plan, plans},
+    registry::{Registered, Registry},
     room::{Room, Shares, shape},
     wishes::{Wish, Wishes},
     workers::start_workers,
 };
 use crate::{
+    admin::{Phase, State},
     config::{
         file::{Restart, ServeConfig, Source},
         machine::Machine,
     },
     exit::{Exit, StartError},
     guest_log::GuestLog,
-    imports::{Context, context::GuestOutput, resolve::Resolver},
+    imports::{Context, context::GuestOutput, listening::Listens, resolve::Resolver},
     messages::Messages,
     metrics::Metrics,
     sandbox::{
@@ -41,6 +43,7 @@ use crate::{
         trap::Ended,
     },
     tenancy::{
+        role::Role,
         supervisor::Supervisor,
         tenant::{Event, Tenant},
     },
@@ -52,6 +55,8 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
     let starting = watch_signals(events.clone())?;
     let plans = plans(config, source)?;
     let workers = config.host.workers.as_ref().map_or_else(cores, |at| at.value.0);
+    let registry = Arc::new(Registry::new(workers, events.clone()));
+    let _admin = registry.serve(&config.host, messages)?;
     let tenants = plans.iter().map(|plan| (&plan.served.config, plan.role, plan.served.listen.len()));
     let shares = Shares::measure(&Machine::read(), tenants, workers)?;
     let engines = Arc::new(engines(config, &plans, &shares)?);
@@ -92,20 +97,32 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
         let context = context(served.config, &room, around)?;
         let sandbox = Sandbox { context: Arc::new(context), loaded, pooled };
         let tenant = Tenant::new(sandbox, role, handles.clone(), tell(&events, number));
-        let copies = (0..room.copies).map(|_| Copy::default()).collect();
-        tenants.push(Running { tenant, restart: served.restart, copies, drained: false });
+        let copies = (0..room.copies).map(|_| Copy::new()).collect();
+        let (restart, weight) = (served.restart, served.weight.get());
+        let listens = Vec::new();
+        tenants.push(Running { tenant, restart, weight, copies, listens, failed: false, drained: false });
     }
     starting.store(false, Ordering::SeqCst);
-    for (running, sockets) in tenants.iter().zip(sockets) {
+    for (running, sockets) in tenants.iter_mut().zip(sockets) {
         running.tenant.run(running.copies.len())?;
         for socket in sockets {
-            running.context().announce(running.tenant.serve(&socket)?);
+            let address = running.tenant.serve(&socket)?;
+            running.listens.push(running.context().listening.add(address));
+            running.context().announce(address);
         }
     }
     let names: Vec<&str> = tenants.iter().map(|running| running.context().name.as_str()).collect();
     info!("serving {} tenants on {} workers: {}", tenants.len(), workers.len(), names.join(", "));
-    let host =
-        Host { tenants, workers, wishes: Wishes::default(), messages: messages.clone(), _ticker: ticker };
+    let host = Host {
+        tenants,
+        workers,
+        wishes: Wishes::default(),
+        registry,
+        messages: messages.clone(),
+        _ticker: ticker,
+    };
+    host.register();
+    host.registry.set_phase(Phase::Ready);
     Ok(host.watch(&happened))
 }
 
@@ -145,35 +162,51 @@ fn streams(config: &crate::config::tenant::TenantConfig, metrics: &Arc<Metrics>)
     }
 }
 
-struct Host {
-    tenants: Vec<Running>,
+pub(super) struct Host {
+    pub(super) tenants: Vec<Running>,
     workers: Vec<Worker>,
     /// What signals have asked for.
     wishes: Wishes,
+    /// What the admin tells.
+    registry: Arc<Registry>,
     messages: Messages,
     /// Ticks as long as the workers run.
     _ticker: Ticker,
 }
 
-struct Running {
+pub(super) struct Running {
     tenant: Tenant,
     restart: Restart,
+    /// As in the file.
+    weight: u32,
     /// Of its program; none of a handler.
-    copies: Vec<Copy>,
+    pub(super) copies: Vec<Copy>,
+    /// Where the host listens for it, until its shutdown.
+    listens: Vec<Listens>,
+    /// A listener of the host does not accept any more.
+    failed: bool,
     /// After the shutdown began: nothing of it is left.
     drained: bool,
 }
 
 /// A copy of a program.
-#[derive(Default)]
-struct Copy {
+pub(super) struct Copy {
     supervisor: Supervisor,
+    /// It has not ended.
+    pub(super) runs: bool,
     /// It has ended, and is started again then.
-    start_at: Option<Instant>,
+    pub(super) start_at: Option<Instant>,
+}
+
+impl Copy {
+    /// One that is about to run.
+    fn new() -> Self {
+        Self { supervisor: Supervisor::default(), runs: true, start_at: None }
+    }
 }
 
 impl Running {
-    fn context(&self) -> &Arc<Context> {
+    pub(super) fn context(&self) -> &Arc<Context> {
         self.tenant.context()
     }
 }
@@ -192,6 +225,7 @@ impl Host {
                     None => {}
                 },
                 Some(Occurrence::Tenant(number, event)) => self.happened(number, event),
+                Some(Occurrence::Ordered(order)) => self.ordered(order),
                 Some(Occurrence::Flushed) => {}
                 None if self.wishes.deadline().is_some_and(|deadline| deadline <= Instant::now()) => {
                     let left = counted(self.coroutines());
@@ -200,6 +234,7 @@ impl Host {
                 }
                 None => self.restart_due(),
             }
+            self.register();
             if self.wishes.begun() && self.tenants.iter().all(|running| running.drained) {
                 break Exit::Done;
             }
@@ -229,22 +264,33 @@ impl Host {
     }
 
     fn drain(&mut self) {
-        for running in &mut self.tenants {
-            running.copies.iter_mut().for_each(|copy| copy.start_at = None);
-            running.tenant.drain();
+        self.registry.set_phase(Phase::Draining);
+        for running in self.tenants.iter_mut().filter(|running| !running.context().shutdown.begun()) {
+            running.drain();
         }
     }
 
+    /// Tells the admin how the tenants are.
+    fn register(&self) {
+        self.registry.set_tenants(self.tenants.iter().map(|running| Registered {
+            context: running.context().clone(),
+            role: running.role(),
+            weight: running.weight,
+            state: running.state(),
+        }));
+    }
+
     fn happened(&mut self, number: usize, event: Event) {
-        let begun = self.wishes.begun();
         let running = &mut self.tenants[number];
+        let begun = running.context().shutdown.begun();
         match event {
             Event::Drained => running.drained = true,
             Event::ListenerFailed(code) => {
+                running.failed = true;
                 error!(tenant = %running.context().name, "cannot accept connections any more: {code:?}");
             }
             Event::Ended { copy, ended } if !begun => running.ended(copy, &ended),
-            Event::Ended { .. } => {}
+            Event::Ended { copy, .. } => running.copies[copy].runs = false,
         }
     }
 
@@ -277,8 +323,33 @@ impl Host {
 }
 
 impl Running {
+    pub(super) fn role(&self) -> Role {
+        self.tenant.role()
+    }
+
+    fn state(&self) -> State {
+        let runs = self.role().is_handler() || self.copies.iter().any(|copy| copy.runs);
+        let waits = self.copies.iter().any(|copy| copy.start_at.is_some());
+        match (self.drained, self.context().shutdown.begun()) {
+            (true, _) => State::Drained,
+            (false, true) => State::Draining,
+            _ if self.failed => State::Failed,
+            _ if runs => State::Running,
+            _ if waits => State::Waiting,
+            _ => State::Ended,
+        }
+    }
+
+    /// Begins its shutdown.
+    pub(super) fn drain(&mut self) {
+        self.listens.clear();
+        self.copies.iter_mut().for_each(|copy| copy.start_at = None);
+        self.tenant.drain();
+    }
+
     /// A copy of its program has: it is started again, if that is wanted.
     fn ended(&mut self, number: usize, ended: &Ended) {
+        self.copies[number].runs = false;
         let failed = !matches!(ended, Ended::Returned(Ok(())) | Ended::Exit(0));
         let how = match ended {
             Ended::Returned(Ok(())) => "returned".to_owned(),
@@ -307,7 +378,7 @@ impl Running {
         self.restart_due(now);
     }
 
-    fn restart_due(&mut self, now: Instant) {
+    pub(super) fn restart_due(&mut self, now: Instant) {
         for number in 0..self.copies.len() {
             if self.copies[number].start_at.is_none_or(|at| at > now) {
                 continue;
@@ -319,7 +390,9 @@ impl Running {
                 let wait = wait.max(RETRY);
                 self.copies[number].start_at = Some(now + wait);
                 warn!(tenant = %self.context().name, "cannot start the program, trying again in {wait:?}: {error}");
+                continue;
             }
+            self.copies[number].runs = true;
         }
     }
 }

@@ -1,6 +1,11 @@
 //! Accepting for a tenant: within its connection limit, through the host's own shortages, until the shutdown.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use conet_rt::{
     net::{TcpListener, TcpStream},
@@ -21,6 +26,7 @@ pub async fn accept(
 ) -> Result<(TcpStream, SocketAddr, Permit), ErrorCode> {
     let accepted = context.shutdown.or(async {
         let permit = context.connections.acquire().await;
+        let _held = Held::new(&context.held_for_accepts);
         let (stream, peer) = past_shortages(context, listener).await?;
         Ok((stream, peer, permit))
     });
@@ -32,6 +38,22 @@ pub async fn accept(
         context.metrics.accepted.increment();
     }
     accepted.map_err(|e: io::Error| error::code(&e))
+}
+
+/// A permit for a connection that is not there yet.
+struct Held<'a>(&'a AtomicU64);
+
+impl<'a> Held<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Accepts. A connection that died in the backlog is skipped; out of descriptors or memory, waits and tries again.

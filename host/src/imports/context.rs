@@ -2,12 +2,15 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use conet_rt::Group;
 
-use super::{connection::Parcel, listeners::SharedListeners, resolve::Resolver};
+use super::{connection::Parcel, listeners::SharedListeners, listening::Listening, resolve::Resolver};
 use crate::{
     bindings::net::types::ErrorCode,
     config::{limits::Limits, net::Grants},
@@ -45,6 +48,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Accepted connections.
     pub connections: Arc<Quota>,
+    /// Of them, permits of accepts that wait for a connection.
+    pub held_for_accepts: AtomicU64,
     /// Opened connections.
     pub outbound: Arc<Quota>,
     /// Coroutines, in shared instances and in their own.
@@ -59,6 +64,8 @@ pub struct Context {
     pub resolver: Arc<Resolver>,
     /// Listeners; each copy's handle on a shared one counts.
     pub listeners: Arc<Quota>,
+    /// Where it listens.
+    pub listening: Arc<Listening>,
     /// Listening sockets that the copies of a program share, if it runs in several.
     pub shared_listeners: Option<Arc<SharedListeners>>,
     /// Begins when nothing new is to be accepted.
@@ -168,6 +175,7 @@ impl Context {
             stderr: sink(),
             metrics: Arc::default(),
             connections: Quota::new(limits.connections_max as u64),
+            held_for_accepts: AtomicU64::default(),
             outbound: Quota::new(limits.outbound_max as u64),
             listeners: Quota::new(limits.listeners_max as u64),
             coroutines: Quota::new(limits.coroutines_max as u64),
@@ -175,6 +183,7 @@ impl Context {
             memory: Quota::new(limits.tenant_memory_bytes_max as u64),
             pools: Pools::new(&limits),
             resolver: Arc::new(Resolver::new()),
+            listening: Arc::default(),
             shared_listeners: None,
             shutdown: Arc::new(Shutdown::default()),
             freeze_told: AtomicBool::new(false),

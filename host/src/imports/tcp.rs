@@ -29,6 +29,7 @@ use super::{
     error::{code, deadline},
     fault,
     listeners::{Share, canonical},
+    listening::Listens,
     view::{Call, Called, noting_wait, timed},
 };
 use crate::{
@@ -52,6 +53,7 @@ pub struct Listener {
     socket: Arc<TcpListener>,
     address: SocketAddr,
     // In this order: closed first, then given up.
+    _listens: Listens,
     _share: Option<Share>,
     _permit: Permit,
 }
@@ -413,7 +415,9 @@ impl View {
         if first {
             context.announce(address);
         }
-        Ok(Listener { socket: Arc::new(socket), address, _share: share, _permit: permit })
+        let listens = context.listening.add(address);
+        let socket = Arc::new(socket);
+        Ok(Listener { socket, address, _listens: listens, _share: share, _permit: permit })
     }
 }
 

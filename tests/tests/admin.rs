@@ -1,0 +1,277 @@
+//! What the admin tells, the commands it takes, and who may ask.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use conet_tests::admin::{Response, Socket, exchange, request};
+use conet_tests::config::Config;
+use conet_tests::exposition::Samples;
+use conet_tests::host::{Host, Launch};
+use conet_tests::peer;
+use conet_tests::process::Signal;
+use serde_json::Value;
+
+const ADDRESS: &str = "admin-address = \"127.0.0.1:0\"";
+const SHARED: &str = "shared-instances = true";
+
+/// With the admin at a socket and at an address, and a handler `h`.
+fn both(socket: &Socket) -> Config {
+    Config::host(&format!("{}\n{ADDRESS}", socket.line())).handler("h", "echo-handler", "")
+}
+
+fn address(host: &Host) -> SocketAddr {
+    let line = host.wait_line("admin at http://");
+    let address = line.trim_start_matches("admin at http://").trim_end_matches('/');
+    address.parse().unwrap_or_else(|_| panic!("{line}"))
+}
+
+fn ready(host: Host, socket: &Socket) -> Host {
+    host.wait_line("admin at ");
+    socket.wait("/readyz", |response| response.status == 200);
+    host
+}
+
+fn tenant(tenants: &Response, name: &str) -> Value {
+    let told: Value = serde_json::from_str(&tenants.assert(200).body).expect("JSON");
+    let tenants = told["tenants"].as_array().expect("a list");
+    tenants.iter().find(|tenant| tenant["name"] == name).expect(name).clone()
+}
+
+fn wait_state(socket: &Socket, name: &str, state: &str) {
+    socket.wait("/tenants", |tenants| tenant(tenants, name)["state"] == state);
+}
+
+#[test]
+fn the_socket_is_for_this_user_alone_and_goes_with_the_host() {
+    let socket = Socket::new();
+    let host = ready(Launch::serve(&both(&socket)).start(), &socket);
+    let found = std::fs::metadata(socket.path()).expect("it is there");
+    assert!(found.file_type().is_socket());
+    assert_eq!(found.mode() & 0o777, 0o600);
+    host.stop();
+    assert!(!socket.path().exists());
+}
+
+#[test]
+fn pages_answer_over_the_socket_and_the_address() {
+    let socket = Socket::new();
+    let host = ready(Launch::serve(&both(&socket)).start(), &socket);
+    let address = address(&host);
+    for (page, kind) in [
+        ("/healthz", "text/plain; charset=utf-8"),
+        ("/readyz", "text/plain; charset=utf-8"),
+        ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
+        ("/tenants", "application/json"),
+    ] {
+        let unix = socket.get(page);
+        let tcp = request(peer::connect(address), "GET", page, &address.to_string());
+        for response in [unix, tcp] {
+            response.assert(200);
+            assert!(response.has_header(&format!("content-type: {kind}")), "{response:?}");
+            assert!(response.has_header("cache-control: no-store"), "{response:?}");
+        }
+        socket.post(page).assert(405);
+    }
+    socket.get("/nothing").assert(404);
+    host.stop();
+}
+
+/// Whoever is on this machine may connect there, and so may a page whose name was made to mean this machine.
+#[test]
+fn the_address_takes_no_commands_and_knows_no_names() {
+    let socket = Socket::new();
+    let host = ready(Launch::serve(&both(&socket)).start(), &socket);
+    let address = address(&host);
+    let ask = |method, page, host: &str| request(peer::connect(address), method, page, host);
+    for command in ["/reload", "/tenants/h/drain", "/tenants/h/restart"] {
+        ask("POST", command, "localhost").assert(403);
+        ask("GET", command, "localhost").assert(405);
+    }
+    ask("GET", "/tenants", "rebound.example").assert(403);
+    peer::echo_exact(host.connect_to("h"), 1000);
+    host.stop();
+}
+
+#[test]
+fn metrics_are_right_and_move_with_what_happens() {
+    let socket = Socket::new();
+    let limits = "[tenant.limits]\nconnections = 7\nfresh-memory = \"4MiB\"";
+    let config =
+        Config::host(&socket.line()).handler("h", "echo-handler", limits).handler("bad", "panic", "");
+    let host = ready(Launch::serve(&config).start(), &socket);
+    let read = || Samples::read(&socket.get("/metrics").assert(200).body);
+    let before = read();
+    assert_eq!(before.of("conet_connections_accepted_total{tenant=\"h\"}"), 0.0);
+    assert_eq!(before.of("conet_connections_limit{tenant=\"h\"}"), 7.0);
+    assert_eq!(before.of("conet_ready"), 1.0);
+
+    let mut streams: Vec<_> = (0..3).map(|_| host.connect_to("h")).collect();
+    for stream in &mut streams {
+        peer::round_trip(stream, b"ten bytes.");
+    }
+    let mut bad = host.connect_to("bad");
+    bad.write_all(b"!").expect("it is connected");
+    peer::expect_reset(&mut bad);
+    // An accept may be between its permit and telling that it only waits.
+    let connections =
+        |response: &Response| Samples::read(&response.body).of("conet_connections{tenant=\"h\"}");
+    socket.wait("/metrics", |response| connections(response) == 3.0);
+    let during = read();
+    for (series, value) in [
+        ("conet_coroutines{tenant=\"h\"}", 3.0),
+        ("conet_instances{tenant=\"h\"}", 3.0),
+        ("conet_connections_accepted_total{tenant=\"h\"}", 3.0),
+        ("conet_received_bytes_total{tenant=\"h\"}", 30.0),
+        ("conet_sent_bytes_total{tenant=\"h\"}", 30.0),
+        ("conet_traps_total{tenant=\"h\"}", 0.0),
+        ("conet_traps_total{tenant=\"bad\"}", 1.0),
+    ] {
+        assert_eq!(during.of(series), value, "{series}");
+    }
+    assert!(during.of("conet_memory_bytes{tenant=\"h\"}") > before.of("conet_memory_bytes{tenant=\"h\"}"));
+    assert!(during.of("conet_call_seconds_count{tenant=\"h\",call=\"recv\"}") >= 1.0);
+    assert!(during.of("process_open_fds") > before.of("process_open_fds"));
+    assert!(during.of("process_resident_memory_bytes") > 1e6);
+    drop(streams);
+    wait_state(&socket, "h", "running");
+    socket.wait("/metrics", |metrics| {
+        Samples::read(&metrics.body).of("conet_connections{tenant=\"h\"}") == 0.0
+    });
+    host.stop();
+}
+
+#[test]
+fn tenants_are_told_with_their_limits() {
+    let socket = Socket::new();
+    let program = "args = [\"127.0.0.1:0\"]\nallow-listen = [\"127.0.0.1:*\"]\nweight = 3";
+    let config = Config::host(&format!("{}\n{SHARED}", socket.line()))
+        .tenant("program", "echo", program)
+        .handler("h", "echo-handler", "[tenant.limits]\ntenant-memory = \"64MiB\"");
+    let host = ready(Launch::serve(&config).start(), &socket);
+    let addresses = ["program", "h"].map(|name| host.addr_of(name).to_string());
+    let tenants = socket.get("/tenants");
+    let (program, handler) = (tenant(&tenants, "program"), tenant(&tenants, "h"));
+    assert_eq!((&program["role"], &handler["role"]), (&"shared program".into(), &"handler".into()));
+    assert_eq!((&program["weight"], &handler["weight"]), (&3.into(), &1.into()));
+    assert_eq!(program["listeners"], serde_json::json!([addresses[0]]));
+    assert_eq!(handler["listeners"], serde_json::json!([addresses[1]]));
+    assert_eq!(handler["memory_bytes"]["limit"], 64 << 20);
+    assert_eq!(program["state"], "running");
+    assert!(program["cpu_seconds"].as_f64().expect("a number") >= 0.0);
+    host.stop();
+}
+
+#[test]
+fn a_tenant_drains_alone() {
+    let socket = Socket::new();
+    let config =
+        Config::host(&socket.line()).handler("goes", "echo-handler", "").handler("stays", "echo-handler", "");
+    let host = ready(Launch::serve(&config).start(), &socket);
+    let mut stream = host.connect_to("goes");
+    peer::round_trip(&mut stream, b"before");
+    socket.post("/tenants/goes/drain").assert(200);
+    assert_eq!(tenant(&socket.get("/tenants"), "goes")["state"], "draining");
+    assert_eq!(tenant(&socket.get("/tenants"), "goes")["listeners"], serde_json::json!([]));
+    peer::round_trip(&mut stream, b"within the drain");
+    stream.shutdown(Shutdown::Write).expect("it is connected");
+    assert_eq!(peer::read_all(&mut stream), b"");
+    wait_state(&socket, "goes", "drained");
+    socket.post("/tenants/goes/drain").assert(200);
+    socket.post("/tenants/goes/restart").assert(409);
+    peer::echo_exact(host.connect_to("stays"), 1000);
+    socket.get("/readyz").assert(200);
+    host.stop();
+}
+
+#[test]
+fn a_program_that_has_ended_is_started_again_by_command() {
+    let socket = Socket::new();
+    let lines = "restart = \"never\"\nargs = [\"3\"]";
+    let config = Config::host(&format!("{}\n{SHARED}", socket.line()))
+        .tenant("ends", "exit_code", lines)
+        .tenant("runs", "echo", "args = [\"127.0.0.1:0\"]\nallow-listen = [\"127.0.0.1:*\"]");
+    let host = ready(Launch::serve(&config).start(), &socket);
+    wait_state(&socket, "ends", "ended");
+    socket.post("/tenants/ends/restart").assert(200);
+    socket.wait("/tenants", |tenants| {
+        let ends = tenant(tenants, "ends");
+        ends["counters"]["restarts"] == 1 && ends["state"] == "ended"
+    });
+    socket.post("/tenants/runs/restart").assert(409);
+    socket.post("/tenants/none/restart").assert(404);
+    socket.post("/reload").assert(501);
+    host.stop();
+}
+
+#[test]
+fn while_it_drains_the_host_is_alive_and_not_ready() {
+    let socket = Socket::new();
+    let host = ready(Launch::serve(&both(&socket)).start(), &socket);
+    let mut stream = host.connect_to("h");
+    peer::round_trip(&mut stream, b"before");
+    host.signal(Signal::TERM);
+    let response = socket.wait("/readyz", |response| response.status != 200);
+    assert_eq!((response.status, response.body.as_str()), (503, "draining\n"));
+    socket.get("/healthz").assert(200);
+    wait_state(&socket, "h", "draining");
+    drop(stream);
+    host.wait_exit().assert_code(0);
+}
+
+/// Who is slow or asks for too much keeps nobody from the socket, nor from the tenants.
+#[test]
+fn slow_and_huge_requests_harm_nobody() {
+    let socket = Socket::new();
+    let host = ready(Launch::serve(&both(&socket)).start(), &socket);
+    let address = address(&host);
+    let mut slow: Vec<TcpStream> = (0..100).map(|_| peer::connect(address)).collect();
+    for stream in &mut slow {
+        stream.write_all(b"GET /tenants HTTP/1.1\r\nHost: loc").expect("it is connected, or in the backlog");
+    }
+    socket.get("/healthz").assert(200);
+    let name = "x".repeat(1 << 20);
+    let huge = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {name}\r\n\r\n");
+    exchange(socket.connect(), huge.as_bytes()).assert(431);
+    // The head ends, and a body that nobody reads begins.
+    let body = "POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000000\r\n\r\n";
+    exchange(socket.connect(), body.as_bytes()).assert(501);
+    exchange(socket.connect(), b"\x16\x03\x01 not HTTP\r\n\r\n").assert(400);
+    peer::echo_exact(host.connect_to("h"), 100_000);
+    // The slow ones have had their time, and others come in.
+    let ended = slow[0].read(&mut [0; 1024]);
+    assert!(ended.is_ok() || ended.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
+    drop(slow);
+    request(peer::connect(address), "GET", "/healthz", "localhost").assert(200);
+    host.stop();
+}
+
+#[test]
+fn what_a_killed_host_left_is_replaced() {
+    let socket = Socket::new();
+    let config = both(&socket);
+    let host = ready(Launch::serve(&config).start(), &socket);
+    host.signal(Signal::KILL);
+    drop(host);
+    assert!(socket.path().exists(), "nobody has removed it");
+    ready(Launch::serve(&config).start(), &socket).stop();
+}
+
+#[test]
+fn a_second_host_cannot_take_the_first_one_s_socket() {
+    let socket = Socket::new();
+    let config = both(&socket);
+    let host = ready(Launch::serve(&config).start(), &socket);
+    Launch::serve(&config).finish().assert_code(5).assert_stderr("another process serves it");
+    socket.get("/readyz").assert(200);
+    host.stop();
+    std::fs::write(socket.path(), "precious").expect("a file");
+    Launch::serve(&config).finish().assert_code(5).assert_stderr("something else of that name");
+    assert_eq!(std::fs::read(socket.path()).expect("it is still there"), b"precious");
+}
+
+#[test]
+fn an_address_that_others_reach_is_refused() {
+    let config = Config::host("admin-address = \"0.0.0.0:0\"").handler("h", "echo-handler", "");
+    Launch::check(&config).finish().assert_code(2).assert_stderr("put a proxy in front");
+}
