@@ -4,6 +4,7 @@
 //! connects there is not asked who they are. What is told comes from whoever is [`Observed`]; a command goes to them as
 //! an [`Order`], and its answer comes back.
 
+pub mod client;
 mod exposition;
 mod metrics;
 mod order;
@@ -12,6 +13,8 @@ mod routes;
 mod server;
 mod socket;
 mod status;
+mod table;
+pub mod terminal;
 
 use std::{
     io,

@@ -3,13 +3,14 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::process::Command;
 
 use conet_tests::admin::{Response, Socket, exchange, request};
 use conet_tests::config::Config;
 use conet_tests::exposition::Samples;
 use conet_tests::host::{Host, Launch};
-use conet_tests::peer;
 use conet_tests::process::Signal;
+use conet_tests::{artifacts, peer};
 use serde_json::Value;
 
 const ADDRESS: &str = "admin-address = \"127.0.0.1:0\"";
@@ -268,6 +269,46 @@ fn a_second_host_cannot_take_the_first_one_s_socket() {
     std::fs::write(socket.path(), "precious").expect("a file");
     Launch::serve(&config).finish().assert_code(5).assert_stderr("something else of that name");
     assert_eq!(std::fs::read(socket.path()).expect("it is still there"), b"precious");
+}
+
+fn client(args: &[&str], socket: &Socket) -> (Option<i32>, String, String) {
+    let output = Command::new(artifacts::host()).args(args).arg("--socket").arg(socket.path()).output();
+    let output = output.expect("the host can be run");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_terminal_s_commands_ask_a_host_that_runs() {
+    let socket = Socket::new();
+    let host = ready(Launch::serve(&both(&socket)).start(), &socket);
+    let stream = host.connect_to("h");
+    let (code, table, _) = client(&["tenants"], &socket);
+    assert_eq!(code, Some(0));
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(rows.len() == 2 && rows[0].starts_with("TENANT") && rows[1].starts_with("h "), "{table}");
+    assert!(rows[1].contains("running") && rows[1].ends_with(&host.addr_of("h").to_string()), "{table}");
+    let (code, json, _) = client(&["tenants", "--json"], &socket);
+    let told: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((code, &told["tenants"][0]["name"]), (Some(0), &"h".into()));
+    let (code, top, _) = client(&["top", "--looks", "2", "--every", "10ms"], &socket);
+    assert_eq!((code, top.matches("TENANT").count()), (Some(0), 2), "{top}");
+    assert!(top.starts_with("conet-host ") && top.contains("/s"), "{top}");
+    let (code, _, error) = client(&["reload"], &socket);
+    assert!(code == Some(1) && error.starts_with("error: "), "{error}");
+    let (code, _, error) = client(&["drain", "none"], &socket);
+    assert!(code == Some(1) && error.contains("there is no tenant \"none\""), "{error}");
+    let (code, _, error) = client(&["drain", "../x"], &socket);
+    assert!(code == Some(2) && error.contains("names of tenants"), "{error}");
+    let (code, said, _) = client(&["drain", "h"], &socket);
+    assert!(code == Some(0) && said.contains("accepts nothing new"), "{said}");
+    drop(stream);
+    wait_state(&socket, "h", "drained");
+    host.stop();
+    for command in [&["tenants"][..], &["top"], &["reload"], &["drain", "h"], &["restart", "h"]] {
+        let (code, _, error) = client(command, &socket);
+        assert!(code == Some(1) && error.contains("no host listens at"), "{command:?}: {error}");
+    }
 }
 
 #[test]

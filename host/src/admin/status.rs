@@ -83,8 +83,6 @@ pub struct TenantStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// The host is starting.
-    Starting,
     /// It runs.
     Running,
     /// Its program has ended, and is started again in a while.
@@ -110,7 +108,6 @@ impl State {
     /// As it is written.
     pub fn name(self) -> &'static str {
         match self {
-            State::Starting => "starting",
             State::Running => "running",
             State::Waiting => "waiting",
             State::Ended => "ended",
