@@ -16,6 +16,8 @@ impl Host {
             Command::Restart(name) => self.with(name, Running::restart_now),
         };
         info!("the admin's command {:?}: {answer:?}", order.command);
+        // Who has the answer shall see what it says.
+        self.register();
         order.answer(answer);
     }
 

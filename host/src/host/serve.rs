@@ -271,7 +271,7 @@ impl Host {
     }
 
     /// Tells the admin how the tenants are.
-    fn register(&self) {
+    pub(super) fn register(&self) {
         self.registry.set_tenants(self.tenants.iter().map(|running| Registered {
             context: running.context().clone(),
             role: running.role(),

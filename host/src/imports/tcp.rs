@@ -412,10 +412,10 @@ impl View {
         })?;
         let socket = TcpListener::from_std(socket.into()).map_err(|e| code(&e))?;
         let address = socket.local_addr().map_err(|e| code(&e))?;
+        let listens = context.listening.add(address);
         if first {
             context.announce(address);
         }
-        let listens = context.listening.add(address);
         let socket = Arc::new(socket);
         Ok(Listener { socket, address, _listens: listens, _share: share, _permit: permit })
     }
