@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::process::Command;
 
 use conet_tests::admin::{Response, Socket, exchange, request};
+use conet_tests::browser::{browser, document};
 use conet_tests::config::Config;
 use conet_tests::exposition::Samples;
 use conet_tests::host::{Host, Launch};
@@ -269,6 +270,53 @@ fn a_second_host_cannot_take_the_first_one_s_socket() {
     std::fs::write(socket.path(), "precious").expect("a file");
     Launch::serve(&config).finish().assert_code(5).assert_stderr("something else of that name");
     assert_eq!(std::fs::read(socket.path()).expect("it is still there"), b"precious");
+}
+
+/// In a real browser: the page's policy lets its own script run, and that finds what it reads.
+#[test]
+fn the_page_shows_the_tenants() {
+    let Some(browser) = browser() else { return eprintln!("passed over: there is no chromium") };
+    let socket = Socket::new();
+    let host = ready(Launch::serve(&both(&socket).handler("other", "echo-handler", "")).start(), &socket);
+    let mut streams: Vec<_> = (0..3).map(|_| host.connect_to("h")).collect();
+    for stream in &mut streams {
+        peer::round_trip(stream, b"ten bytes.");
+    }
+    let document = document(&browser, &format!("http://{}/", address(&host)));
+    for (name, says) in [("h", "3 of 10,000"), ("other", "0 of 10,000")] {
+        let row = document.split("<tr").find(|row| row.contains(&format!("<span>{name}</span>")));
+        let row = row.unwrap_or_else(|| panic!("no row of {name}: {document}"));
+        assert!(row.contains(says) && row.contains("running, handler"), "{row}");
+        assert!(row.contains(&host.addr_of(name).to_string()), "{row}");
+        assert!(row.contains("of 512 MiB"), "{row}");
+        // It has looked more than once.
+        assert!(row.contains("points=\"5"), "{row}");
+    }
+    assert!(document.contains("<caption id=\"caption\">2 tenants</caption>"), "{document}");
+    drop(streams);
+    host.stop();
+}
+
+/// The page may run and fetch nothing but its own, and each answer has another nonce.
+#[test]
+fn the_page_has_a_strict_policy() {
+    let socket = Socket::new();
+    let host = ready(Launch::serve(&both(&socket)).start(), &socket);
+    let nonce = |page: &Response| {
+        let head = "content-security-policy: default-src 'none'; script-src 'nonce-";
+        let policy = page.head.lines().find_map(|line| line.strip_prefix(head)).expect("a policy");
+        assert!(!policy.contains("unsafe") && policy.contains("connect-src 'self'"), "{policy}");
+        let nonce = policy.split('\'').next().expect("it ends").to_owned();
+        assert_eq!(page.body.matches(&format!("nonce=\"{nonce}\"")).count(), 2, "script and style");
+        nonce
+    };
+    let (one, other) = (socket.get("/"), socket.get("/"));
+    assert_ne!(nonce(&one), nonce(&other));
+    for outside in ["http://", "https://", "//cdn", "innerHTML", "@import"] {
+        let own = one.body.replace("http://www.w3.org/2000/svg", "");
+        assert!(!own.contains(outside), "{outside}");
+    }
+    host.stop();
 }
 
 fn client(args: &[&str], socket: &Socket) -> (Option<i32>, String, String) {

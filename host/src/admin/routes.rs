@@ -48,6 +48,7 @@ enum Route {
 }
 
 enum Page {
+    Dashboard,
     Health,
     Readiness,
     Metrics,
@@ -56,6 +57,7 @@ enum Page {
 
 fn route(path: &str) -> Option<Route> {
     let page = match path {
+        "/" => Page::Dashboard,
         "/healthz" => Page::Health,
         "/readyz" => Page::Readiness,
         "/metrics" => Page::Metrics,
@@ -76,6 +78,7 @@ fn route(path: &str) -> Option<Route> {
 impl Page {
     fn answer(&self, observed: &dyn Observed) -> Reply {
         match self {
+            Page::Dashboard => dashboard(),
             Page::Health => text(StatusCode::OK, "ok"),
             Page::Readiness => match observed.host().phase {
                 Phase::Ready => text(StatusCode::OK, "ready"),
@@ -92,6 +95,25 @@ impl Page {
             }
         }
     }
+}
+
+/// Nothing runs in it and nothing is fetched by it but what it has been given itself.
+fn dashboard() -> Reply {
+    let nonce = format!("{:032x}", u128::from_ne_bytes(random()));
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let mut reply = reply(StatusCode::OK, "text/html; charset=utf-8", DASHBOARD.replace("NONCE", &nonce));
+    let policy = HeaderValue::try_from(policy).expect("it is of plain characters");
+    reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    reply
+}
+
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has random bytes");
+    bytes
 }
 
 async fn command_answer(command: Command, observed: &dyn Observed) -> Reply {
@@ -145,6 +167,8 @@ fn reply(status: StatusCode, kind: &'static str, body: String) -> Reply {
     reply
 }
 
+/// One page, with all that belongs to it.
+const DASHBOARD: &str = include_str!("dashboard.html");
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[cfg(test)]
