@@ -81,6 +81,14 @@ pub enum StartError {
     /// The file says something wrong.
     #[error("{0}")]
     Config(#[from] Problems),
+    /// An instance of a new version could not be made.
+    #[error("the tenant `{tenant}`: an instance cannot be made: {why}")]
+    Rehearsal {
+        /// Whose.
+        tenant: String,
+        /// What happened.
+        why: String,
+    },
     /// The options do not go with what the component is.
     #[error("{0}")]
     Options(String),
@@ -137,7 +145,7 @@ impl StartError {
             | StartError::Options(_)
             | StartError::Folder { .. } => Exit::Usage,
             StartError::Load { error: LoadError::Engine(_), .. } => Exit::Machine,
-            StartError::Scan { .. } | StartError::Load { .. } => Exit::Refused,
+            StartError::Scan { .. } | StartError::Load { .. } | StartError::Rehearsal { .. } => Exit::Refused,
             StartError::Bind { .. } | StartError::Admin { .. } => Exit::Bind,
             StartError::Machine(_) | StartError::Driver(_) => Exit::Machine,
             StartError::System(_) => Exit::Guest(1),

@@ -5,7 +5,6 @@
 mod component;
 mod context;
 mod occurrence;
-mod orders;
 mod plan;
 mod registry;
 mod room;
@@ -14,7 +13,10 @@ mod serve;
 mod wishes;
 mod workers;
 
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use conet_rt::net::ListenOptions;
 use tracing::{debug, warn};
@@ -40,8 +42,10 @@ fn open_cache(path: Option<&std::path::Path>) -> Option<Cache> {
     opened.inspect_err(|error| warn!("running without the compile cache: {error}")).ok()
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    ListenOptions::default().listen(address).map_err(|error| StartError::Bind { address, error })
+fn bind(address: SocketAddr, keepalive: Option<Duration>) -> Result<TcpListener, StartError> {
+    ListenOptions { keepalive, ..ListenOptions::default() }
+        .listen(address)
+        .map_err(|error| StartError::Bind { address, error })
 }
 
 fn counted(coroutines: u64) -> String {

@@ -5,6 +5,7 @@
 //! and its async twin are thin skins over the same three.
 
 pub mod accept;
+pub mod admission;
 pub mod clocks;
 pub mod connection;
 pub mod context;
@@ -22,6 +23,7 @@ pub mod stdio;
 pub mod tcp;
 pub mod view;
 pub mod wasi;
+pub mod watch;
 
 use wasmtime::component::{HasSelf, Linker};
 

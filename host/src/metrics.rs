@@ -95,6 +95,18 @@ macro_rules! counters {
 counters! {
     /// Connections accepted.
     accepted,
+    /// Connections reset because their address had as many as it may.
+    refused_per_ip,
+    /// Times accepting paused because as many were accepted in a second as may be.
+    accepts_throttled,
+    /// Peers reset because their first byte did not come in time.
+    first_byte_timeouts,
+    /// Peers reset because they sent nothing for too long.
+    idle_timeouts,
+    /// Peers reset because they sent too slowly.
+    rate_timeouts,
+    /// Peers reset because they took nothing of what was sent for too long.
+    write_timeouts,
     /// Times accepting paused because the host was out of descriptors or memory.
     accept_pauses,
     /// Connections opened by guests.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::artifacts;
 
-/// The file. It is removed with this.
+/// The file, in the scratch folder.
 pub struct Config {
     path: PathBuf,
     text: String,
@@ -54,25 +54,26 @@ impl Config {
         self.tenant(name, guest, &format!("listen = [\"127.0.0.1:0\"]\n{lines}"))
     }
 
+    /// Says what the other one does, from now on.
+    pub fn replace(&mut self, other: Config) {
+        self.text.clone_from(&other.text);
+        self.write();
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     fn write(&self) {
-        fs::write(&self.path, &self.text).expect("the scratch folder is ours");
+        let fresh = self.path.with_extension("new");
+        fs::write(&fresh, &self.text).expect("the scratch folder is ours");
+        fs::rename(&fresh, &self.path).expect("the scratch folder is ours");
     }
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Drop for Config {
-    fn drop(&mut self) {
-        // Gone is gone.
-        let _ = fs::remove_file(&self.path);
     }
 }

@@ -236,6 +236,12 @@ impl Host {
         self.wait_stderr(&format!("{text:?} on stderr"), find)
     }
 
+    /// Waits until it has printed `text` on stderr so many times.
+    pub fn wait_count(&self, text: &str, times: usize) {
+        let enough = |all: &str| (all.matches(text).count() >= times).then_some(());
+        self.wait_stderr(&format!("{text:?} {times} times on stderr"), enough);
+    }
+
     /// Waits for a line on stdout that contains `text`.
     pub fn wait_stdout_line(&self, text: &str) -> String {
         let find = |all: &str| all.lines().find(|line| line.contains(text)).map(str::to_owned);

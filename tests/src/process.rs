@@ -128,3 +128,18 @@ pub fn need_fds(needed: u64) {
     rustix::process::setrlimit(Resource::Nofile, raised)
         .expect("the soft limit may be raised to the hard one");
 }
+
+/// Descriptors that this process may still open.
+pub fn fds_left() -> usize {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count());
+    (most as usize).saturating_sub(open)
+}
+
+/// A port of loopback that nobody listens on, below those that the system gives out itself.
+pub fn free_port() -> u16 {
+    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    // Each process begins elsewhere.
+    let from = 20_000 + (std::process::id() % 8_000) as u16;
+    (from..from + 4_000).find(free).expect("some port is free")
+}

@@ -21,7 +21,7 @@ use crate::remote::{Message, Remote};
 use crate::worker::local;
 use crate::worker::pace::Pace;
 pub use group::Group;
-use run_queue::RunQueue;
+use run_queue::{Burst, RunQueue};
 use task::Guarded;
 pub use task::{JoinError, Task};
 
@@ -107,25 +107,40 @@ impl Executor {
     /// Runs a burst: the tasks of the group whose turn it is that are ready now, not those they wake. It is over when a
     /// look at the sockets is due or, if other groups wait, after a quantum.
     pub(crate) fn turn(&self, pace: &mut Pace) {
-        let Some((queue, ready)) = self.run_queue.borrow_mut().begin(pace.is_fresh(), pace.now()) else {
+        let Some(burst) = self.run_queue.borrow_mut().begin(pace.is_fresh(), pace.now()) else {
             return;
         };
+        let Burst { queue, ready, cancelled } = burst;
         self.queue.set(queue);
         let began = pace.now();
         for _ in 0..ready {
             let Some(runnable) = self.run_queue.borrow_mut().pop(queue) else { break };
             // The futures are guarded; this is for a destructor of what they leave.
-            let run = catch_unwind(AssertUnwindSafe(|| budget::with(|| runnable.run())));
+            let run = catch_unwind(AssertUnwindSafe(|| match cancelled {
+                false => drop(budget::with(|| runnable.run())),
+                true => drop(runnable),
+            }));
             if run.is_err() {
                 self.remote.panics.fetch_add(1, Ordering::Relaxed);
             }
             pace.ran();
-            if pace.is_due() || pace.now() - began >= QUANTUM && self.run_queue.borrow().has_waiting() {
+            if pace.is_due() || self.run_queue.borrow().has_waiting() && pace.now() - began >= QUANTUM {
                 break;
             }
         }
         self.queue.set(run_queue::DEFAULT);
         self.run_queue.borrow_mut().end(queue, pace.now());
+    }
+
+    /// Has the tasks of a cancelled group dropped when its turn comes. One that another thread is waking at this moment
+    /// gets here after it.
+    pub(crate) fn cancel(&self, group: &Group) {
+        let Some(queue) = self.run_queue.borrow().find(group) else { return };
+        let live = self.live.borrow();
+        let of_group = live.iter().filter(|(_, live)| live.queue == queue);
+        let wakers: Vec<Waker> = of_group.filter_map(|(_, live)| live.waker.clone()).collect();
+        drop(live);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Drops all tasks. `drain` must handle what has come from other threads.

@@ -15,4 +15,4 @@ mod stream;
 
 pub use listener::{ListenOptions, TcpListener};
 pub use op::{Accept, Connect, Recv, Send};
-pub use stream::{Detached, TcpStream};
+pub use stream::{Detached, Resetter, TcpStream};

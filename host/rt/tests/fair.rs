@@ -5,11 +5,12 @@ use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
 use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use conet_rt::{Group, Task, Worker, WorkerConfig, block_on, spawn, spawn_in, time};
+use conet_rt::{Group, Handle, Task, Worker, WorkerConfig, block_on, spawn, spawn_in, time};
 use rustix::time::{ClockId, clock_gettime};
 
 #[test]
@@ -276,3 +277,42 @@ fn assert_ratio(one: Duration, other: Duration, expected: f64) {
 
 /// Many bursts, and many times what one may be ahead.
 const ENOUGH: Duration = Duration::from_millis(100);
+
+/// Also those that wait for ever, and those that are started later.
+#[test]
+fn a_cancelled_group_s_tasks_are_dropped_and_no_others() {
+    struct Gone(Arc<AtomicUsize>);
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let gone = Arc::new(AtomicUsize::new(0));
+    let (cancelled, other) = (Group::new(Group::DEFAULT_WEIGHT), Group::new(Group::DEFAULT_WEIGHT));
+    block_on(WorkerConfig::default(), async {
+        let worker = Handle::current().unwrap();
+        let kept = spawn_in(&other, async {
+            time::sleep(Duration::from_millis(5)).await;
+            true
+        });
+        for waits in [true, false] {
+            let gone = Gone(gone.clone());
+            let task = async move {
+                let _gone = gone;
+                loop {
+                    if waits { pending::<()>().await } else { time::yield_now().await }
+                }
+            };
+            spawn_in(&cancelled, task).detach();
+        }
+        time::yield_now().await;
+        cancelled.cancel([&worker]);
+        let late = Gone(gone.clone());
+        spawn_in(&cancelled, async move { drop(late) }).detach();
+        while gone.load(Ordering::SeqCst) < 3 {
+            time::yield_now().await;
+        }
+        assert!(kept.await.unwrap());
+    })
+    .unwrap();
+}

@@ -24,8 +24,6 @@ pub enum Answer {
     Unknown(String),
     /// It does not go with how things are.
     Refused(String),
-    /// This host cannot do it.
-    Unsupported(String),
 }
 
 /// A command, and who waits for its answer. Dropped without one, the host is ending.

@@ -123,7 +123,6 @@ async fn command_answer(command: Command, observed: &dyn Observed) -> Reply {
         Ok(Answer::Done(message)) => (StatusCode::OK, message),
         Ok(Answer::Unknown(message)) => (StatusCode::NOT_FOUND, message),
         Ok(Answer::Refused(message)) => (StatusCode::CONFLICT, message),
-        Ok(Answer::Unsupported(message)) => (StatusCode::NOT_IMPLEMENTED, message),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the host is ending".to_owned()),
     };
     text(code, &message)

@@ -69,6 +69,8 @@ pub struct TenantStatus {
     pub outbound: Meter,
     /// Coroutines.
     pub coroutines: Meter,
+    /// Besides them, those of its versions from before the file was read again, which finish.
+    pub older_coroutines: u64,
     /// Instances.
     pub instances: Meter,
     /// Memories and tables.
@@ -93,8 +95,6 @@ pub enum State {
     Failed,
     /// It accepts nothing new.
     Draining,
-    /// Nothing of it is left.
-    Drained,
 }
 
 impl TenantStatus {
@@ -113,7 +113,6 @@ impl State {
             State::Ended => "ended",
             State::Failed => "failed",
             State::Draining => "draining",
-            State::Drained => "drained",
         }
     }
 }

@@ -39,6 +39,14 @@ pub struct Limits {
     pub listeners_max: usize,
     /// Connections that the tenant has accepted.
     pub connections_max: usize,
+    /// Of them, from one address of a peer; more are reset.
+    pub connections_per_ip_max: Option<usize>,
+    /// Connections accepted in a second; more wait to be accepted.
+    pub accepts_per_second_max: Option<usize>,
+    /// What peers of a handler may keep it waiting for.
+    pub peer: PeerLimits,
+    /// After so long without a sign of a connection's peer the system looks for it, and gives it up after as long again.
+    pub keepalive: Option<Duration>,
     /// Connections that the tenant has made, in use and idle in pools. They come on top of those accepted.
     pub outbound_max: usize,
     /// How long a connect waits for one of them; then `limit-exceeded`.
@@ -61,6 +69,19 @@ pub struct Limits {
 
     /// From the signal to end until connections that still live are reset.
     pub drain_max: Duration,
+}
+
+/// Limits on the patience with a handler's peers, while it waits for them. None is no limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PeerLimits {
+    /// From accepting to the first byte.
+    pub first_byte_max: Option<Duration>,
+    /// From one byte to the next.
+    pub idle_max: Option<Duration>,
+    /// Until the peer takes some of what it is sent.
+    pub write_max: Option<Duration>,
+    /// On average, from ten seconds after accepting on.
+    pub bytes_per_second_min: Option<u64>,
 }
 
 /// Limits of each connection pool.
@@ -94,6 +115,10 @@ impl Default for Limits {
             coroutines_max: 10_000,
             listeners_max: 64,
             connections_max: 10_000,
+            connections_per_ip_max: None,
+            accepts_per_second_max: None,
+            peer: PeerLimits::default(),
+            keepalive: None,
             outbound_max: 64,
             outbound_wait_max: Duration::from_secs(5),
             connect_max: Duration::from_secs(5),
@@ -110,7 +135,19 @@ impl Default for Limits {
 impl Limits {
     /// What `serve` uses where its file says nothing: tenants do not know each other.
     pub fn serve() -> Limits {
-        Limits { cpu_max: Duration::from_millis(50), ..Limits::default() }
+        Limits {
+            cpu_max: Duration::from_millis(50),
+            connections_per_ip_max: Some(256),
+            accepts_per_second_max: Some(2_000),
+            peer: PeerLimits {
+                first_byte_max: Some(Duration::from_secs(10)),
+                idle_max: Some(Duration::from_secs(60)),
+                write_max: Some(Duration::from_secs(30)),
+                bytes_per_second_min: None,
+            },
+            keepalive: Some(Duration::from_secs(60)),
+            ..Limits::default()
+        }
     }
 }
 

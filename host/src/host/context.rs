@@ -9,10 +9,14 @@ use conet_rt::Group;
 
 use super::room::{Room, Shares};
 use crate::{
-    config::{limits::Limits, tenant::TenantConfig},
+    config::{
+        limits::{Limits, PeerLimits},
+        tenant::TenantConfig,
+    },
     exit::StartError,
     imports::{
         Context,
+        admission::Addresses,
         context::{Folder, GuestOutput, Settings},
         resolve::Resolver,
     },
@@ -21,6 +25,7 @@ use crate::{
     metrics::Metrics,
     pool::Pools,
     quota::Quota,
+    rate::Rate,
     shutdown::Shutdown,
 };
 
@@ -70,6 +75,12 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         metrics,
         connections: part(sockets, limits.connections_max),
         held_for_accepts: AtomicU64::default(),
+        addresses: limits.connections_per_ip_max.map(Addresses::new),
+        // A tenth of a second's at once: a burst longer than that is a flood.
+        accept_rate: limits
+            .accepts_per_second_max
+            .map(|rate| Rate::new(rate as u64, rate.div_ceil(10) as u64)),
+        watches: limits.peer != PeerLimits::default(),
         outbound: part(sockets, limits.outbound_max),
         coroutines: part(shares.map(|shares| &shares.coroutines), limits.coroutines_max),
         instances: part(shares.map(|shares| &shares.instances), room.instances),

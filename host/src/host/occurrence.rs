@@ -11,7 +11,7 @@ use std::{
 };
 
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 
@@ -24,6 +24,8 @@ use crate::{
 /// What the main thread waits for.
 pub(super) enum Occurrence {
     Signal,
+    /// The file is to be read anew.
+    Reload,
     /// Of the tenant with this number.
     Tenant(usize, Event),
     /// All that guests have printed is written.
@@ -40,16 +42,18 @@ pub(super) fn next(happened: &Receiver<Occurrence>, deadline: Option<Instant>) -
     }
 }
 
-/// Signals go to `events`; until the flag it gives is cleared, one ends the process, in which nothing runs yet.
-pub(super) fn watch_signals(events: Sender<Occurrence>) -> std::io::Result<Arc<AtomicBool>> {
+/// Signals go to `events`, with `reloads` SIGHUP, too; until the flag it gives is cleared, one ends the process, in which nothing runs yet.
+pub(super) fn watch_signals(events: Sender<Occurrence>, reloads: bool) -> std::io::Result<Arc<AtomicBool>> {
     let starting = Arc::new(AtomicBool::new(true));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, Exit::Done.code().into(), starting.clone())?;
     }
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let hangup = reloads.then_some(SIGHUP);
+    let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
     thread::Builder::new().name("signals".into()).spawn(move || {
-        for _ in &mut signals {
-            if events.send(Occurrence::Signal).is_err() {
+        for signal in &mut signals {
+            let occurrence = if signal == SIGHUP { Occurrence::Reload } else { Occurrence::Signal };
+            if events.send(occurrence).is_err() {
                 return;
             }
         }

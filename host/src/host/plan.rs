@@ -17,8 +17,17 @@ pub(super) struct Plan {
     pub(super) served: Served,
     /// Its component.
     pub(super) bytes: Vec<u8>,
+    /// Of the component.
+    hash: [u8; 32],
     pub(super) scan: Scan,
     pub(super) role: Role,
+}
+
+impl Plan {
+    /// All that the tenant is made by, as text: the same for the same.
+    pub(super) fn fingerprint(&self) -> String {
+        format!("{:?} {}", self.hash, self.served.fingerprint())
+    }
 }
 
 /// A plan for each tenant of the file.
@@ -41,12 +50,10 @@ fn plan(served: &Served, fibers: bool) -> Result<Plan, (Range<usize>, String)> {
     let wrong = |text: String| (component.span.clone(), text);
     let path = component.value.display();
     let bytes = read(&component.value).map_err(|error| wrong(error.to_string()))?;
-    if let Some(expected) = &served.sha256 {
-        let is: [u8; 32] = Sha256::digest(&bytes).into();
-        if is != expected.value {
-            let hex: String = is.iter().map(|byte| format!("{byte:02x}")).collect();
-            return Err((expected.span.clone(), format!("{path} has another hash: {hex}")));
-        }
+    let hash: [u8; 32] = Sha256::digest(&bytes).into();
+    if let Some(expected) = served.sha256.as_ref().filter(|expected| expected.value != hash) {
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        return Err((expected.span.clone(), format!("{path} has another hash: {hex}")));
     }
     let scan = scan(&bytes, FLATTENED_INSTANCES_MAX).map_err(|error| wrong(format!("{path}: {error}")))?;
     let role = Role::choose(&scan, &served.config).map_err(|error| wrong(format!("{path}: {error}")))?;
@@ -66,7 +73,7 @@ fn plan(served: &Served, fibers: bool) -> Result<Plan, (Range<usize>, String)> {
             listen.span.clone(),
             format!("{path} is a program, and listens itself: write allow-listen in place of `listen`"),
         )),
-        _ => Ok(Plan { served: served.clone(), bytes, scan, role }),
+        _ => Ok(Plan { served: served.clone(), bytes, hash, scan, role }),
     }
 }
 

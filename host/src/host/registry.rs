@@ -11,6 +11,8 @@ use std::{
     time::Instant,
 };
 
+use conet_rt::Group;
+
 use super::{bind, occurrence::Occurrence};
 use crate::{
     admin::{
@@ -27,13 +29,13 @@ use crate::{
 /// How the host is, and its tenants.
 pub(super) struct Registry {
     began: Instant,
-    workers: usize,
     events: Sender<Occurrence>,
     now: Mutex<Now>,
 }
 
 struct Now {
     phase: Phase,
+    workers: usize,
     tenants: Vec<Registered>,
 }
 
@@ -42,16 +44,16 @@ struct Now {
 pub(super) struct Registered {
     pub(super) context: Arc<Context>,
     pub(super) role: Role,
-    /// As in the file.
-    pub(super) weight: u32,
     pub(super) state: State,
+    /// Of versions that end, from before the file was read again.
+    pub(super) older: Vec<Arc<Context>>,
 }
 
 impl Registry {
     /// Of a host that starts; commands become `events`.
-    pub(super) fn new(workers: usize, events: Sender<Occurrence>) -> Self {
-        let now = Mutex::new(Now { phase: Phase::Starting, tenants: Vec::new() });
-        Self { began: Instant::now(), workers, events, now }
+    pub(super) fn new(events: Sender<Occurrence>) -> Self {
+        let now = Mutex::new(Now { phase: Phase::Starting, workers: 0, tenants: Vec::new() });
+        Self { began: Instant::now(), events, now }
     }
 
     /// How far the host is now.
@@ -59,10 +61,11 @@ impl Registry {
         self.lock().phase = phase;
     }
 
-    /// All tenants, as they are now.
-    pub(super) fn set_tenants(&self, tenants: impl Iterator<Item = Registered>) {
+    /// All tenants, as they are now on so many workers.
+    pub(super) fn set_tenants(&self, workers: usize, tenants: impl Iterator<Item = Registered>) {
         let tenants = tenants.collect();
-        self.lock().tenants = tenants;
+        let mut now = self.lock();
+        (now.workers, now.tenants) = (workers, tenants);
     }
 
     /// Starts the admin, if the file asks for one.
@@ -75,7 +78,7 @@ impl Registry {
             return Ok(None);
         }
         let socket = section.admin.as_ref().map(|at| admin_socket(&at.value)).transpose()?;
-        let listener = section.admin_address.as_ref().map(|at| bind(at.value)).transpose()?;
+        let listener = section.admin_address.as_ref().map(|at| bind(at.value, None)).transpose()?;
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let admin = Admin::start(socket, listener, self.clone())?;
         if let Some(at) = &section.admin {
@@ -98,11 +101,15 @@ fn admin_socket(path: &Path) -> Result<AdminSocket, StartError> {
 
 impl Observed for Registry {
     fn host(&self) -> HostStatus {
+        let (phase, workers) = {
+            let now = self.lock();
+            (now.phase, now.workers)
+        };
         HostStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            phase: self.lock().phase,
+            phase,
             uptime_seconds: self.began.elapsed().as_secs_f64(),
-            workers: self.workers,
+            workers,
             process: Process::read(),
         }
     }
@@ -120,8 +127,14 @@ impl Observed for Registry {
 }
 
 impl Registered {
+    /// It, and those before it.
+    pub(super) fn into_contexts(mut self) -> Vec<Arc<Context>> {
+        self.older.push(self.context);
+        self.older
+    }
+
     fn observe(&self) -> Observation {
-        let Self { context, role, weight, state } = self;
+        let Self { context, role, state, older } = self;
         let counters = context.metrics.snapshot();
         let mut connections = Meter::from(&*context.connections);
         // An accept takes its permit first: with nobody connected, each worker may hold one.
@@ -131,7 +144,8 @@ impl Registered {
             state: *state,
             role: role.name().to_owned(),
             listeners: context.listening.addresses(),
-            weight: *weight,
+            weight: context.group.weight().get() / Group::DEFAULT_WEIGHT,
+            older_coroutines: older.iter().map(|context| context.coroutines.used()).sum(),
             cpu_seconds: context.group.cpu_time().as_secs_f64(),
             connections,
             outbound: (&*context.outbound).into(),

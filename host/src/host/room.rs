@@ -75,6 +75,8 @@ pub(super) struct Shares {
     pub(super) sockets: Arc<Quota>,
     pub(super) instances: Arc<Quota>,
     pub(super) coroutines: Arc<Quota>,
+    /// Units of `sockets`.
+    pub(super) sockets_max: usize,
     /// Units of `instances`.
     pub(super) instances_max: usize,
     /// Units of `coroutines`.
@@ -162,6 +164,7 @@ impl Shares {
             sockets: Quota::new(sockets),
             instances: Quota::new(instances),
             coroutines: Quota::new(coroutines),
+            sockets_max: sockets as usize,
             instances_max: instances as usize,
             coroutines_max: coroutines as usize,
         })

@@ -63,7 +63,7 @@ pub struct Options {
 /// Runs it to its end.
 pub fn run(options: Options, messages: &Messages) -> Result<Exit, StartError> {
     let (events, happened) = channel();
-    let starting = watch_signals(events.clone())?;
+    let starting = watch_signals(events.clone(), false)?;
     let host = Host::start(options, messages, events, &starting)?;
     Ok(host.watch(&happened))
 }
@@ -119,7 +119,7 @@ impl Host {
 
         // Before there are threads that would have to be taken down again.
         let socket = match role.is_handler() {
-            true => Some(bind(listen.unwrap_or(LISTEN_DEFAULT))?),
+            true => Some(bind(listen.unwrap_or(LISTEN_DEFAULT), None)?),
             false => None,
         };
         if role == Role::IsolatedHandler
@@ -173,8 +173,8 @@ impl Host {
                         break exit;
                     }
                 }
-                // Only `serve` has an admin.
-                Some(Occurrence::Flushed | Occurrence::Ordered(_)) => {}
+                // Only `serve` has a file and an admin.
+                Some(Occurrence::Flushed | Occurrence::Reload | Occurrence::Ordered(_)) => {}
                 None => {
                     let left = counted(self.tenant.context().coroutines.used());
                     self.say(format_args!("the drain's deadline has passed: cutting off {left}"));

@@ -14,22 +14,25 @@ use conet_rt::{
 use rustix::io::Errno;
 use tracing::warn;
 
-use super::Context;
-use crate::{bindings::net::types::ErrorCode, imports::error, quota::Permit};
+use super::{Context, admission::Admission};
+use crate::{bindings::net::types::ErrorCode, imports::error};
 
-/// The next connection of `listener`, with its permit. Over the limit, peers wait in the listener's backlog.
+/// A connection that has been accepted, and what it holds.
+pub struct Accepted {
+    /// The connection.
+    pub stream: TcpStream,
+    /// The other side's address.
+    pub peer: SocketAddr,
+    /// Its part of the limits.
+    pub admission: Admission,
+}
+
+/// The next connection of `listener`. Over the limits, peers wait in the listener's backlog; one whose address has as many
+/// connections as it may is reset.
 ///
 /// Errors: `shutting-down`, and what the system says of the listener itself.
-pub async fn accept(
-    context: &Context,
-    listener: &TcpListener,
-) -> Result<(TcpStream, SocketAddr, Permit), ErrorCode> {
-    let accepted = context.shutdown.or(async {
-        let permit = context.connections.acquire().await;
-        let _held = Held::new(&context.held_for_accepts);
-        let (stream, peer) = past_shortages(context, listener).await?;
-        Ok((stream, peer, permit))
-    });
+pub async fn accept(context: &Context, listener: &TcpListener) -> Result<Accepted, ErrorCode> {
+    let accepted = context.shutdown.or(admitted(context, listener));
     if context.shutdown.begun() {
         return Err(ErrorCode::ShuttingDown);
     }
@@ -38,6 +41,33 @@ pub async fn accept(
         context.metrics.accepted.increment();
     }
     accepted.map_err(|e: io::Error| error::code(&e))
+}
+
+async fn admitted(context: &Context, listener: &TcpListener) -> io::Result<Accepted> {
+    loop {
+        let permit = context.connections.acquire().await;
+        let _held = Held::new(&context.held_for_accepts);
+        if let Some(rate) = &context.accept_rate {
+            while let Err(wait) = rate.take(1) {
+                context.metrics.accepts_throttled.increment();
+                time::sleep(wait).await;
+            }
+        }
+        let (stream, peer) = past_shortages(context, listener).await?;
+        let Some(addresses) = &context.addresses else {
+            return Ok(Accepted { stream, peer, admission: permit.into() });
+        };
+        match addresses.try_acquire(peer) {
+            Some(address) => {
+                let admission = Admission::from(permit, Some(address));
+                return Ok(Accepted { stream, peer, admission });
+            }
+            None => {
+                context.metrics.refused_per_ip.increment();
+                stream.reset();
+            }
+        }
+    }
 }
 
 /// A permit for a connection that is not there yet.

@@ -4,8 +4,13 @@ use std::{io, net::Shutdown, sync::Arc};
 
 use conet_rt::net::{Detached, TcpStream};
 
-use super::{error::code, view::Fate};
-use crate::{bindings::net::types::ErrorCode, pool::Pooled, quota::Permit};
+use super::{
+    admission::Admission,
+    error::code,
+    view::Fate,
+    watch::{Watch, Watching},
+};
+use crate::{bindings::net::types::ErrorCode, pool::Pooled};
 
 /// The host's side of a `connection`.
 pub struct Connection {
@@ -13,14 +18,16 @@ pub struct Connection {
     fate: Arc<Fate>,
     /// The guest has shut down sending.
     send_ended: bool,
+    /// Its peer, if that has deadlines.
+    watching: Option<Watching>,
     /// Part of the key by which the guest asks to receive; 0 before it has one.
     pub(super) tag: u32,
 }
 
 /// A connection's socket, and what goes back where it came from when it ends.
 enum Socket {
-    /// Accepted or connected; the permit is of its kind.
-    Own(TcpStream, Permit),
+    /// Accepted or connected.
+    Own(TcpStream, Admission),
     /// Lent by a pool: returns to it.
     Pooled(Pooled),
     /// The guest has closed it.
@@ -28,12 +35,29 @@ enum Socket {
 }
 
 /// A connection on its way to a coroutine elsewhere, bound to no worker.
-pub struct Parcel(Detached, Permit);
+pub struct Parcel(Detached, Admission);
 
 impl Connection {
     /// A connection the host has accepted or opened for the instance behind `fate`.
-    pub fn new(stream: TcpStream, permit: Permit, fate: Arc<Fate>) -> Self {
-        Self::of(Socket::Own(stream, permit), fate)
+    pub fn new(stream: TcpStream, admission: impl Into<Admission>, fate: Arc<Fate>) -> Self {
+        Self::of(Socket::Own(stream, admission.into()), fate)
+    }
+
+    /// One of a handler, whose peer `watch` looks after.
+    pub fn of_handler(
+        stream: TcpStream,
+        admission: Admission,
+        fate: Arc<Fate>,
+        watch: Option<&Arc<Watch>>,
+    ) -> Self {
+        let watching = watch.map(|watch| watch.over(&stream));
+        let mut connection = Self::new(stream, admission, fate);
+        connection.watching = watching;
+        connection
+    }
+
+    pub(super) fn watching(&self) -> Option<&Watching> {
+        self.watching.as_ref()
     }
 
     /// A connection lent by a pool.
@@ -42,14 +66,18 @@ impl Connection {
     }
 
     fn of(socket: Socket, fate: Arc<Fate>) -> Self {
-        Self { socket, fate, send_ended: false, tag: 0 }
+        Self { socket, fate, send_ended: false, watching: None, tag: 0 }
     }
 
     /// Takes it off this worker. One from a pool, whose place stays here, is `unsupported` and discarded: the guest has
     /// not let go of it.
     pub fn pack(mut self) -> Result<Parcel, ErrorCode> {
         match std::mem::replace(&mut self.socket, Socket::Closed) {
-            Socket::Own(stream, permit) => Ok(Parcel(stream.detach().map_err(|e| code(&e))?, permit)),
+            Socket::Own(stream, admission) => {
+                // The next worker does not look after it.
+                self.watching = None;
+                Ok(Parcel(stream.detach().map_err(|e| code(&e))?, admission))
+            }
             Socket::Pooled(pooled) => {
                 pooled.discard();
                 Err(ErrorCode::Unsupported)
@@ -68,7 +96,7 @@ impl Connection {
 
     pub(super) fn close(&mut self) {
         match std::mem::replace(&mut self.socket, Socket::Closed) {
-            Socket::Own(stream, _permit) => stream.close(),
+            Socket::Own(stream, _admission) => stream.close(),
             Socket::Pooled(pooled) => pooled.discard(),
             Socket::Closed => {}
         }
@@ -83,6 +111,9 @@ impl Connection {
 
     /// A recv or send on it has failed or timed out; gives what that is to the guest.
     pub(super) fn failed(&mut self, code: ErrorCode) -> ErrorCode {
+        if self.watching.as_ref().is_some_and(Watching::is_overdue) {
+            return ErrorCode::TimedOut;
+        }
         match code {
             // It has not begun.
             ErrorCode::Busy | ErrorCode::InvalidArgument => return code,
@@ -122,8 +153,8 @@ impl Drop for Connection {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.socket, Socket::Closed) {
             // Cut off means reset: the peer can tell a cut-off answer from a finished one.
-            Socket::Own(stream, _permit) if self.fate.cut_off() => stream.reset(),
-            Socket::Own(stream, _permit) => stream.close(),
+            Socket::Own(stream, _admission) if self.fate.cut_off() => stream.reset(),
+            Socket::Own(stream, _admission) => stream.close(),
             Socket::Pooled(pooled) if self.fate.cut_off() => pooled.reset(),
             // Nobody knows what has been asked on it.
             Socket::Pooled(pooled) => pooled.discard(),

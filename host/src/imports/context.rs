@@ -10,7 +10,10 @@ use std::{
 
 use conet_rt::Group;
 
-use super::{connection::Parcel, listeners::SharedListeners, listening::Listening, resolve::Resolver};
+use super::{
+    admission::Addresses, connection::Parcel, listeners::SharedListeners, listening::Listening,
+    resolve::Resolver,
+};
 use crate::{
     bindings::net::types::ErrorCode,
     config::{limits::Limits, net::Grants},
@@ -21,6 +24,7 @@ use crate::{
     output::Output,
     pool::Pools,
     quota::{Permit, Quota},
+    rate::Rate,
     shutdown::Shutdown,
 };
 
@@ -50,6 +54,12 @@ pub struct Context {
     pub connections: Arc<Quota>,
     /// Of them, permits of accepts that wait for a connection.
     pub held_for_accepts: AtomicU64,
+    /// Those of each address, if they are limited.
+    pub addresses: Option<Arc<Addresses>>,
+    /// How often one is accepted, if that is limited.
+    pub accept_rate: Option<Rate>,
+    /// Peers of a handler have deadlines.
+    pub watches: bool,
     /// Opened connections.
     pub outbound: Arc<Quota>,
     /// Coroutines, in shared instances and in their own.
@@ -176,6 +186,9 @@ impl Context {
             metrics: Arc::default(),
             connections: Quota::new(limits.connections_max as u64),
             held_for_accepts: AtomicU64::default(),
+            addresses: None,
+            accept_rate: None,
+            watches: false,
             outbound: Quota::new(limits.outbound_max as u64),
             listeners: Quota::new(limits.listeners_max as u64),
             coroutines: Quota::new(limits.coroutines_max as u64),

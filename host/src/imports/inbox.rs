@@ -286,7 +286,10 @@ impl Host for View {
         };
         match call.poll_now(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(called) => Ok(self.end_recv(&connection, called).map(Buf::into_vec)),
-            Poll::Pending => Ok(Ok(Vec::new())),
+            Poll::Pending => {
+                self.give_up_recv(&connection);
+                Ok(Ok(Vec::new()))
+            }
         }
     }
 }

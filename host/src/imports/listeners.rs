@@ -13,6 +13,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use crate::ids;
+
 /// The shared sockets of a tenant.
 #[derive(Default)]
 pub struct SharedListeners(Mutex<HashMap<Key, Shared>>);
@@ -59,6 +61,18 @@ impl SharedListeners {
                 Ok((socket, share(), true))
             }
         }
+    }
+
+    /// Keeps the sockets that there are open until this is dropped, whoever gives them up: one version of a program
+    /// hands them to the next.
+    pub fn kept(self: &Arc<Self>) -> Vec<Share> {
+        let keeper = ids::next();
+        let mut sockets = self.lock();
+        let keep = |(key, shared): (&Key, &mut Shared)| {
+            shared.copies.insert(keeper);
+            Share { listeners: self.clone(), key: *key, copy: keeper }
+        };
+        sockets.iter_mut().map(keep).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Shared>> {
@@ -130,6 +144,21 @@ mod tests {
         assert!(bind(address)().is_err(), "the second copy has it");
         drop(share_of_second);
         bind(address)().expect("nobody has it");
+        assert!(shared.lock().is_empty());
+    }
+
+    /// The next version of a program finds the socket that the one before it has left.
+    #[test]
+    fn what_is_kept_is_there_for_the_next_one() {
+        let shared = Arc::new(SharedListeners::default());
+        let (first, share, _) = shared.get_or_bind(ANY, 1, bind(ANY)).expect("a free port");
+        let kept = shared.kept();
+        drop(share);
+        let (second, next, new) = shared.get_or_bind(ANY, 2, bind(ANY)).expect("shared");
+        assert_eq!((port(second), new), (port(first), false));
+        drop(kept);
+        assert_eq!(shared.lock().len(), 1);
+        drop(next);
         assert!(shared.lock().is_empty());
     }
 

@@ -23,7 +23,7 @@ use wasmtime::{
 
 use super::{
     HasView, View,
-    accept::accept,
+    accept::{Accepted, accept},
     connection::Connection,
     egress,
     error::{code, deadline},
@@ -31,6 +31,7 @@ use super::{
     listeners::{Share, canonical},
     listening::Listens,
     view::{Call, Called, noting_wait, timed},
+    watch::Watching,
 };
 use crate::{
     bindings::{
@@ -59,7 +60,7 @@ pub struct Listener {
 }
 
 /// What a finished accept hands to its second half.
-type Accepted = Result<(TcpStream, SocketAddr, Permit), ErrorCode>;
+type AcceptedOrNot = Result<Accepted, ErrorCode>;
 
 // The first and second halves of the blocking calls, shared by the plain functions and their twins.
 impl View {
@@ -67,7 +68,7 @@ impl View {
         &mut self,
         listener: &Resource<Listener>,
         timeout: Option<u64>,
-    ) -> wasmtime::Result<impl Future<Output = Accepted> + marker::Send + use<>> {
+    ) -> wasmtime::Result<impl Future<Output = AcceptedOrNot> + marker::Send + use<>> {
         fault::point("tcp.accept");
         let socket = self.table.get(listener)?.socket.clone();
         let context = self.context.clone();
@@ -77,14 +78,14 @@ impl View {
 
     fn end_accept(
         &mut self,
-        (accepted, waited): (Accepted, bool),
+        (accepted, waited): (AcceptedOrNot, bool),
     ) -> wasmtime::Result<Result<(Resource<Connection>, IpSocketAddress), ErrorCode>> {
         self.blocked(waited, accepted.is_ok());
-        let (stream, peer, permit) = match accepted {
+        let Accepted { stream, peer, admission } = match accepted {
             Ok(accepted) => accepted,
             Err(code) => return Ok(Err(code)),
         };
-        let connection = self.push(Connection::new(stream, permit, self.fate.clone()))?;
+        let connection = self.push(Connection::new(stream, admission, self.fate.clone()))?;
         Ok(connection.map(|connection| (connection, peer.into())))
     }
 
@@ -118,9 +119,13 @@ impl View {
         timeout: Option<u64>,
         recv: fn(&TcpStream, usize) -> Recv,
     ) -> wasmtime::Result<Result<Call<Recv>, ErrorCode>> {
-        let stream = self.table.get(connection)?.stream();
+        let connection = self.table.get(connection)?;
+        let stream = connection.stream();
         if max == 0 {
             return Ok(Err(ErrorCode::InvalidArgument));
+        }
+        if let Some(watching) = connection.watching() {
+            watching.begin_recv();
         }
         let max = (max as usize).min(CHUNK_BYTES_MAX);
         let timing = || self.context.metrics.timing(Import::Recv);
@@ -133,6 +138,9 @@ impl View {
         received: Called<Buf>,
     ) -> Result<Buf, ErrorCode> {
         let bytes = received.result.as_ref().map_or(0, |buf| buf.len());
+        if let Some(watching) = self.watching(connection) {
+            watching.end_recv(bytes);
+        }
         self.blocked(received.waited, bytes > 0);
         self.context.metrics.bytes_in.add(bytes as u64);
         received.result.map_err(|code| self.failed(connection, code))
@@ -149,7 +157,11 @@ impl View {
             // Not truncated: it may have to wait, and would keep its memory.
             data = data[..CHUNK_BYTES_MAX].to_vec();
         }
-        let stream = self.table.get(connection)?.stream();
+        let connection = self.table.get(connection)?;
+        if let Some(watching) = connection.watching() {
+            watching.begin_send();
+        }
+        let stream = connection.stream();
         let timing = || self.context.metrics.timing(Import::Send);
         Ok(stream.map(|stream| Call::new(timing(), stream.send(data), deadline(timeout))))
     }
@@ -177,6 +189,9 @@ impl View {
         sent: Result<usize, ErrorCode>,
     ) -> Result<u32, ErrorCode> {
         let bytes = *sent.as_ref().unwrap_or(&0);
+        if let Some(watching) = self.watching(connection) {
+            watching.end_send(bytes);
+        }
         self.blocked(false, bytes > 0);
         self.context.metrics.bytes_out.add(bytes as u64);
         // At most CHUNK_BYTES_MAX.
@@ -185,6 +200,9 @@ impl View {
 
     fn end_send(&mut self, connection: &Resource<Connection>, sent: Called<usize>) -> Result<u32, ErrorCode> {
         let bytes = *sent.result.as_ref().unwrap_or(&0);
+        if let Some(watching) = self.watching(connection) {
+            watching.end_send(bytes);
+        }
         self.blocked(sent.waited, bytes > 0);
         self.context.metrics.bytes_out.add(bytes as u64);
         // At most CHUNK_BYTES_MAX.
@@ -382,6 +400,20 @@ impl View {
         }
     }
 
+    /// A recv that has begun is given up before it has come to anything.
+    pub(super) fn give_up_recv(&mut self, connection: &Resource<Connection>) {
+        if let Some(watching) = self.watching(connection) {
+            watching.end_recv(0);
+        }
+    }
+
+    fn watching(&self, connection: &Resource<Connection>) -> Option<&Watching> {
+        if !self.context.watches {
+            return None;
+        }
+        self.table.get(connection).ok()?.watching()
+    }
+
     fn with_stream<R>(
         &mut self,
         connection: &Resource<Connection>,
@@ -398,7 +430,8 @@ impl View {
         }
         context.grants.allows_listen(address).map_err(|denied| egress::refuse(&context, &denied))?;
         let Some(permit) = context.listeners.try_acquire(1) else { return Err(ErrorCode::LimitExceeded) };
-        let bind = || ListenOptions::default().listen(address).map(OwnedFd::from);
+        let options = ListenOptions { keepalive: context.limits.keepalive, ..ListenOptions::default() };
+        let bind = || options.listen(address).map(OwnedFd::from);
         let bound = match &context.shared_listeners {
             None => bind().map(|socket| (socket, None, true)),
             Some(shared) => {

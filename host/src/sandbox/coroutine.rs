@@ -9,7 +9,7 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use conet_rt::{budget, net::TcpStream};
+use conet_rt::budget;
 use wasmtime::{
     Store,
     component::{ComponentExportIndex, ComponentNamedList, Instance, Lift, Lower, Resource},
@@ -24,8 +24,7 @@ use super::{
 };
 use crate::{
     ids,
-    imports::{Context, connection::Connection, context::SpawnRequest},
-    quota::Permit,
+    imports::{Context, accept::Accepted, connection::Connection, context::SpawnRequest, watch::Watch},
 };
 
 /// A tenant's component, ready to be entered.
@@ -40,13 +39,15 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// Serves one connection in a fresh instance.
-    pub async fn handle(self: Arc<Self>, stream: TcpStream, permit: Permit) -> Ended {
+    pub async fn handle(self: Arc<Self>, accepted: Accepted, watch: Option<Arc<Watch>>) -> Ended {
         let id = ids::next();
         let loaded = self.loaded_for_one();
         let entry = loaded.entries.handle.expect("only components with this entry are served");
         let store = store(&loaded.engine, &self.context, Occupancy::One, id);
         // Out here it lives until the fate is known, should the guest never get it.
-        let mut connection = Some(Connection::new(stream, permit, store.data().view.fate.clone()));
+        let Accepted { stream, admission, .. } = accepted;
+        let fate = store.data().view.fate.clone();
+        let mut connection = Some(Connection::of_handler(stream, admission, fate, watch.as_ref()));
         let body = async |store: &mut Store<State>, instance: Instance| {
             let connection = connection.take().expect("entered once");
             let connection = store.data_mut().view.table.push(connection)?;
@@ -96,6 +97,12 @@ impl Sandbox {
         let ended = self.enter(self.store(id, Occupancy::Many), body).await;
         ended.report(&self.context, id, "the program");
         ended
+    }
+
+    /// Makes an instance and drops it: whether one can be made.
+    pub async fn rehearse(self: Arc<Self>) -> Ended {
+        let body = async |_: &mut Store<State>, _: Instance| Ok(Ok(()));
+        self.enter(self.store(ids::next(), Occupancy::Many), body).await
     }
 
     pub(super) fn store(&self, id: u64, occupancy: Occupancy) -> Store<State> {

@@ -70,6 +70,16 @@ impl Engines {
         Ok((loaded, pooled))
     }
 
+    /// What these Engines can run.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// Gives up components that nobody has any more.
+    pub fn forget_unused(&self) {
+        self.loaded().retain(|_, shared| Arc::strong_count(&shared.pooled) > 1);
+    }
+
     /// The next epoch.
     pub fn advance(&self) {
         self.mapped.increment_epoch();

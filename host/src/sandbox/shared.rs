@@ -26,9 +26,10 @@ use crate::{
     ids,
     imports::{
         Context,
-        accept::accept,
+        accept::{Accepted, accept},
         connection::Connection,
         view::{Fibers, Live, LiveCount},
+        watch::Watch,
     },
     quota::Permit,
 };
@@ -72,6 +73,7 @@ impl Sandbox {
         let fate = store.data().view.fate.clone();
         // Out here it lives until the fate is known, should no coroutine get it.
         let mut waiting = None;
+        let watch = Watch::new(&context.limits.peer, &context.metrics);
         let mut broken = None;
         let body = async |store: &mut Store<State>, instance: Instance| {
             let live = self.set_fibers(store, &instance)?;
@@ -79,7 +81,7 @@ impl Sandbox {
             let guard = Freeze::new(&context, store, live.clone(), 2);
             let main = async |accessor: &Accessor<State>| -> wasmtime::Result<()> {
                 loop {
-                    let (stream, _, permit) = match accept(&context, listener).await {
+                    let accepted = match accept(&context, listener).await {
                         Ok(accepted) => accepted,
                         // Nobody shall wait in the backlog of a port that is not served any more.
                         Err(ErrorCode::ShuttingDown) => break listener.close(),
@@ -88,7 +90,9 @@ impl Sandbox {
                             break;
                         }
                     };
-                    waiting = Some(Connection::new(stream, permit, fate.clone()));
+                    let Accepted { stream, admission, .. } = accepted;
+                    let watch = watch.as_ref();
+                    waiting = Some(Connection::of_handler(stream, admission, fate.clone(), watch));
                     let coroutine = context.coroutines.acquire().await;
                     context.metrics.coroutines.increment();
                     let connection = waiting.take().expect("it has just come");

@@ -3,18 +3,20 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering, mpsc},
+    time::Duration,
 };
 
-use conet_rt::{
-    Handle,
-    net::{TcpListener, TcpStream},
-};
+use conet_rt::{Handle, net::TcpListener};
 
 use super::{role::Role, spawner::Spawner};
 use crate::{
     bindings::net::types::ErrorCode,
-    imports::{Context, accept::accept},
+    imports::{
+        Context,
+        accept::{Accepted, accept},
+        watch::Watch,
+    },
     sandbox::{coroutine::Sandbox, trap::Ended},
 };
 
@@ -122,6 +124,33 @@ impl Tenant {
         listener.local_addr()
     }
 
+    /// Makes an instance, calls nothing in it and drops it: why that fails.
+    pub fn rehearse(&self) -> Result<(), String> {
+        let (done, ended) = mpsc::channel();
+        let sandbox = self.sandbox.clone();
+        let rehearse = move || async move {
+            // Who asked has given up: nothing is lost.
+            let _ = done.send(sandbox.rehearse().await);
+        };
+        let worker = self.workers.first().expect("a host has workers");
+        let stopped = || "a worker has stopped".to_owned();
+        worker.spawn_in(&self.context().group, rehearse).map_err(|_| stopped())?;
+        match ended.recv_timeout(REHEARSAL_MAX) {
+            Ok(Ended::Trapped(trapped)) => Err(trapped.cause),
+            Ok(Ended::Exit(code)) => Err(format!("it exits with {code} when an instance is made")),
+            Ok(Ended::Returned(_)) => Ok(()),
+            Err(_) => Err(format!("no instance was made within {REHEARSAL_MAX:?}")),
+        }
+    }
+
+    /// Drops all that is left of it, without waiting: what it has is reset.
+    pub fn cut_off(&self) {
+        let context = self.context();
+        context.cut_off.store(true, Ordering::Relaxed);
+        context.shutdown.begin();
+        context.group.cancel(&self.workers);
+    }
+
     /// Begins the shutdown: nothing new is accepted; `Event::Drained` follows when no coroutine is left.
     pub fn drain(&self) {
         let context = self.context().clone();
@@ -136,47 +165,51 @@ impl Tenant {
     }
 }
 
+/// How long the first instance of a new version may take to be made, on a worker that others use, too.
+const REHEARSAL_MAX: Duration = Duration::from_secs(5);
+
 /// A fresh instance for each connection.
 async fn serve_isolated(sandbox: &Arc<Sandbox>, listener: &TcpListener) -> Result<(), ErrorCode> {
     let context = &sandbox.context;
+    let watch = Watch::new(&context.limits.peer, &context.metrics);
     loop {
-        let (stream, _, permit) = match accept(context, listener).await {
+        let accepted = match accept(context, listener).await {
             Ok(accepted) => accepted,
             Err(ErrorCode::ShuttingDown) => return Ok(()),
             Err(code) => return Err(code),
         };
-        let accepted = Accepted { stream: Some(stream), context: context.clone() };
+        let accepted = Waiting { accepted: Some(accepted), context: context.clone() };
         let permits = (context.coroutines.acquire().await, context.instances.acquire().await);
         context.metrics.coroutines.increment();
-        let sandbox = sandbox.clone();
+        let (sandbox, watch) = (sandbox.clone(), watch.clone());
         conet_rt::spawn(async move {
             // The permits outlive the instance.
             let _permits = permits;
-            sandbox.handle(accepted.into_stream(), permit).await;
+            sandbox.handle(accepted.take(), watch).await;
         })
         .detach();
     }
 }
 
 /// A connection that no instance has yet: dropped at the end of the drain, it is reset as those are that one has.
-struct Accepted {
+struct Waiting {
     /// Some until an instance has it.
-    stream: Option<TcpStream>,
+    accepted: Option<Accepted>,
     context: Arc<Context>,
 }
 
-impl Accepted {
-    fn into_stream(mut self) -> TcpStream {
-        self.stream.take().expect("it is taken once")
+impl Waiting {
+    fn take(mut self) -> Accepted {
+        self.accepted.take().expect("it is taken once")
     }
 }
 
-impl Drop for Accepted {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(stream) = self.stream.take()
+        if let Some(accepted) = self.accepted.take()
             && self.context.cut_off.load(Ordering::Relaxed)
         {
-            stream.reset();
+            accepted.stream.reset();
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use crate::Handle;
 
 /// A group of tasks, on any number of workers. Among the groups that have tasks ready, each worker shares its CPU time by
 /// weight, whatever the number of their tasks.
@@ -36,6 +38,7 @@ pub struct Group(Arc<Shared>);
 
 struct Shared {
     weight: AtomicU32,
+    cancelled: AtomicBool,
     used: Mutex<Used>,
 }
 
@@ -59,7 +62,8 @@ impl Group {
 
     /// A group without tasks.
     pub fn new(weight: NonZeroU32) -> Group {
-        Group(Arc::new(Shared { weight: AtomicU32::new(weight.get()), used: Mutex::default() }))
+        let (weight, cancelled) = (AtomicU32::new(weight.get()), AtomicBool::new(false));
+        Group(Arc::new(Shared { weight, cancelled, used: Mutex::default() }))
     }
 
     /// Its weight now.
@@ -71,6 +75,19 @@ impl Group {
     /// Changes the weight, for what is used from now on.
     pub fn set_weight(&self, weight: NonZeroU32) {
         self.0.weight.store(weight.get(), Ordering::Relaxed);
+    }
+
+    /// Drops its tasks on these workers, each on its own thread, and does not wait until they are gone. No task of the
+    /// group runs any more, also none that is started later.
+    pub fn cancel<'a>(&self, workers: impl IntoIterator<Item = &'a Handle>) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
+        for worker in workers {
+            worker.cancel(self);
+        }
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::Relaxed)
     }
 
     /// CPU time used on all workers, without what the system has run between. A worker reports what a lone group uses

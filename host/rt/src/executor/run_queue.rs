@@ -30,6 +30,16 @@ pub(super) struct RunQueue<T> {
     meter: Meter,
 }
 
+/// A turn of a queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Burst {
+    pub(super) queue: usize,
+    /// Tasks that are ready as it begins.
+    pub(super) ready: usize,
+    /// They are dropped, not run.
+    pub(super) cancelled: bool,
+}
+
 /// A waiting queue's place in the order, the least first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
@@ -76,6 +86,7 @@ impl<T> RunQueue<T> {
     }
 
     /// A task is ready.
+    #[inline]
     pub(super) fn push(&mut self, queue: usize, task: T) {
         let entry = &mut self.queues[queue];
         entry.ready.push_back(task);
@@ -85,12 +96,18 @@ impl<T> RunQueue<T> {
     }
 
     /// Whether a queue waits for its turn. While one runs, another one.
+    #[inline]
     pub(super) fn has_waiting(&self) -> bool {
         !self.order.is_empty()
     }
 
-    /// Begins a burst, and tells of which queue and how many tasks. `looked`: at the sockets, since the last one.
-    pub(super) fn begin(&mut self, looked: bool, now: Instant) -> Option<(usize, usize)> {
+    /// The group's queue, if it has one.
+    pub(super) fn find(&self, group: &Group) -> Option<usize> {
+        self.of_group.get(&group.id()).copied()
+    }
+
+    /// Begins a burst. `looked`: at the sockets, since the last one.
+    pub(super) fn begin(&mut self, looked: bool, now: Instant) -> Option<Burst> {
         if looked {
             self.meter.looked();
         }
@@ -104,10 +121,11 @@ impl<T> RunQueue<T> {
         let entry = &mut self.queues[queue];
         entry.state = State::Running;
         self.floor = entry.vruntime;
-        Some((queue, entry.ready.len()))
+        Some(Burst { queue, ready: entry.ready.len(), cancelled: entry.group().is_cancelled() })
     }
 
     /// The next task of the burst.
+    #[inline]
     pub(super) fn pop(&mut self, queue: usize) -> Option<T> {
         self.queues[queue].ready.pop_front()
     }
@@ -232,7 +250,7 @@ mod tests {
         }
 
         fn begin(&mut self) -> Option<usize> {
-            Some(self.run_queue.begin(false, now())?.0)
+            Some(self.run_queue.begin(false, now())?.queue)
         }
 
         /// Runs a burst of one task that takes so long.
@@ -416,7 +434,7 @@ mod tests {
             group
         });
         for _ in 0..10 {
-            let (queue, _) = fixture.run_queue.begin(true, now()).unwrap();
+            let queue = fixture.run_queue.begin(true, now()).unwrap().queue;
             fixture.end(queue, 100);
             CPU.set(CPU.get() + 77);
         }

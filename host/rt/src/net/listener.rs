@@ -3,9 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::net::sockopt;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::op::{Accept, Operation};
 use super::owned::Owned;
@@ -29,11 +30,13 @@ pub struct ListenOptions {
     pub ipv6_only: bool,
     /// Whether a port may be taken over while old connections of it linger; not while another listens on it.
     pub reuse_address: bool,
+    /// After so long without a sign of a connection's peer the system asks for one, and gives up after as long again.
+    pub keepalive: Option<Duration>,
 }
 
 impl Default for ListenOptions {
     fn default() -> ListenOptions {
-        ListenOptions { backlog: 4096, ipv6_only: true, reuse_address: true }
+        ListenOptions { backlog: 4096, ipv6_only: true, reuse_address: true, keepalive: None }
     }
 }
 
@@ -88,7 +91,16 @@ fn open(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
     if address.is_ipv6() {
         socket.set_only_v6(options.ipv6_only)?;
     }
+    if let Some(idle) = options.keepalive {
+        // Accepted sockets inherit it.
+        let keepalive = TcpKeepalive::new().with_time(idle).with_interval(idle / KEEPALIVE_PROBES);
+        socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
+        socket.set_tcp_user_timeout(Some(idle * 2))?;
+    }
     socket.bind(&address.into())?;
     socket.listen(options.backlog.into())?;
     Ok(socket.into())
 }
+
+/// Questions to a peer that is silent before it is given up.
+const KEEPALIVE_PROBES: u32 = 4;

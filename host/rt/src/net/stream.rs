@@ -7,12 +7,13 @@ use std::os::fd::OwnedFd;
 use rustix::net::{self, sockopt};
 
 use super::op::{Connect, Operation, Recv, Send};
-use super::owned::{Owned, address};
+use super::owned::{Owned, address, on_worker};
 use crate::buf::BUF_BYTES;
 use crate::driver::{Kind, Op};
 use crate::error::busy;
-use crate::key::Direction;
+use crate::key::{Direction, SocketKey};
 use crate::reactor;
+use crate::remote::WorkerId;
 
 /// A connection bound to no worker, with what was received on it and not yet asked for. Dropping it closes it.
 #[derive(Debug)]
@@ -24,6 +25,17 @@ pub struct Detached(reactor::Detached);
 /// [`closed`](crate::error::closed).
 #[derive(Debug)]
 pub struct TcpStream(Owned);
+
+/// See [`TcpStream::resetter`]. Plain data; it keeps nothing open.
+#[derive(Debug, Clone, Copy)]
+pub struct Resetter(WorkerId, SocketKey);
+
+impl Resetter {
+    /// As [`TcpStream::reset`], if the connection is still there; to be called on its worker.
+    pub fn reset(self) {
+        on_worker(self.0, |reactor| reactor.reset(self.1));
+    }
+}
 
 impl TcpStream {
     /// Connects, on the worker that polls it. TCP_NODELAY is on.
@@ -119,6 +131,11 @@ impl TcpStream {
     /// As [`close`](TcpStream::close), but abruptly: the peer gets a reset, and what was not yet sent is lost.
     pub fn reset(&self) {
         self.0.reactor(|reactor, key| reactor.reset(key));
+    }
+
+    /// Resets the connection later, for who does not have it.
+    pub fn resetter(&self) -> Resetter {
+        Resetter(self.0.worker(), self.0.key())
     }
 
     /// Whether the connection could be used afresh: open on both sides, no error, nothing in flight, nothing unread.

@@ -54,6 +54,15 @@ impl Handle {
         self.start(move || super::within(&group, || super::spawn(start()).detach()))
     }
 
+    /// Drops the tasks of a group that is cancelled.
+    pub(crate) fn cancel(&self, group: &Group) {
+        let group = group.clone();
+        // If it is gone, so are they.
+        let _ = self.start(move || {
+            local::with(|local| local.executor.cancel(&group));
+        });
+    }
+
     /// Tells the worker to drop all its tasks, on its own thread, and end.
     pub fn stop(&self) {
         // If it is gone, it has stopped.

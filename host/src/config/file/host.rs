@@ -36,6 +36,21 @@ section! {
     }
 }
 
+impl HostSection {
+    /// What workers and Engines are made by, as text: the same for the same.
+    pub fn fingerprint(&self) -> String {
+        let Self { workers, driver, cache, log_format: _, shared_instances, admin: _, admin_address: _ } =
+            self;
+        format!(
+            "{:?} {:?} {:?} {:?}",
+            workers.as_ref().map(|at| at.value),
+            driver.as_ref().map(|at| at.value),
+            cache.as_ref().map(|at| &at.value),
+            shared_instances.as_ref().map(|at| at.value),
+        )
+    }
+}
+
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {

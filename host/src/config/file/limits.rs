@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{
     section::section,
-    setting::{Count, Size},
+    setting::{At, Count, OrOff, Size},
 };
-use crate::config::limits::{Limits, PoolLimits};
+use crate::config::limits::{Limits, PeerLimits, PoolLimits};
 
 section! {
     /// What a tenant may use. A limit that is reached is an error that the guest sees, or a trap where it says so, and
@@ -43,6 +43,20 @@ section! {
         "listeners": listeners: Count = "64",
         /// Accepted connections at once. More wait to be accepted.
         "connections": connections: Count = "10000",
+        /// Of them, from one address. More are reset. Behind a proxy, whose address all have, switch it off.
+        "connections-per-ip": connections_per_ip: OrOff<Count> = "256",
+        /// Connections accepted in a second. More wait to be accepted.
+        "accept-rate": accept_rate: OrOff<Count> = "2000",
+        /// How long a handler's peer may take to send its first byte. Then it is reset, as by the three that follow.
+        "first-byte": first_byte: OrOff<Duration> = "`\"10s\"`",
+        /// How long it may then leave the handler waiting for the next.
+        "idle": idle: OrOff<Duration> = "`\"60s\"`",
+        /// How long it may leave the handler waiting for room to send.
+        "write": write: OrOff<Duration> = "`\"30s\"`",
+        /// Bytes a second that it must send on average, from ten seconds after it was accepted on, whenever the handler waits.
+        "receive-rate-min": receive_rate_min: OrOff<Count> = "`\"off\"`",
+        /// After so long without a sign of a connection's peer the system looks for it, and after as long again gives it up.
+        "keepalive": keepalive: OrOff<Duration> = "`\"60s\"`",
         /// Connections made, in use and idle in pools.
         "outbound": outbound: Count = "64",
         /// How long a connect waits for one of them.
@@ -74,12 +88,9 @@ impl LimitsSection {
     /// All limits: those given, and the others as `serve` has them.
     pub(super) fn limits(&self) -> Limits {
         let standard = Limits::serve();
-        let count =
-            |given: &Option<super::At<Count>>, standard| given.as_ref().map_or(standard, |at| at.value.0);
-        let size =
-            |given: &Option<super::At<Size>>, standard| given.as_ref().map_or(standard, |at| at.value.0);
-        let time =
-            |given: &Option<super::At<Duration>>, standard| given.as_ref().map_or(standard, |at| at.value);
+        let count = |given: &Option<At<Count>>, standard| given.as_ref().map_or(standard, |at| at.value.0);
+        let size = |given: &Option<At<Size>>, standard| given.as_ref().map_or(standard, |at| at.value.0);
+        let time = |given: &Option<At<Duration>>, standard| given.as_ref().map_or(standard, |at| at.value);
         Limits {
             fresh_memory_bytes_max: size(&self.fresh_memory, standard.fresh_memory_bytes_max),
             shared_memory_bytes_max: size(&self.shared_memory, standard.shared_memory_bytes_max),
@@ -96,6 +107,21 @@ impl LimitsSection {
             coroutines_max: count(&self.coroutines, standard.coroutines_max),
             listeners_max: count(&self.listeners, standard.listeners_max),
             connections_max: count(&self.connections, standard.connections_max),
+            connections_per_ip_max: or_off(&self.connections_per_ip, standard.connections_per_ip_max, |at| {
+                at.0
+            }),
+            accepts_per_second_max: or_off(&self.accept_rate, standard.accepts_per_second_max, |at| at.0),
+            peer: PeerLimits {
+                first_byte_max: or_off(&self.first_byte, standard.peer.first_byte_max, |at| at),
+                idle_max: or_off(&self.idle, standard.peer.idle_max, |at| at),
+                write_max: or_off(&self.write, standard.peer.write_max, |at| at),
+                bytes_per_second_min: or_off(
+                    &self.receive_rate_min,
+                    standard.peer.bytes_per_second_min,
+                    |at| at.0 as u64,
+                ),
+            },
+            keepalive: or_off(&self.keepalive, standard.keepalive, |at| at),
             outbound_max: count(&self.outbound, standard.outbound_max),
             outbound_wait_max: time(&self.outbound_wait, standard.outbound_wait_max),
             connect_max: time(&self.connect, standard.connect_max),
@@ -111,5 +137,12 @@ impl LimitsSection {
             },
             drain_max: time(&self.drain, standard.drain_max),
         }
+    }
+}
+
+fn or_off<T: Copy, U>(given: &Option<At<OrOff<T>>>, standard: Option<U>, of: fn(T) -> U) -> Option<U> {
+    match given {
+        Some(At { value: OrOff(value), .. }) => value.map(of),
+        None => standard,
     }
 }

@@ -42,6 +42,10 @@ pub(super) struct Size(pub(super) usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count(pub usize);
 
+/// A limit that can be switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OrOff<T>(pub(super) Option<T>);
+
 /// A hash of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sha256(pub(super) [u8; 32]);
@@ -180,6 +184,27 @@ from_text! {
     DirGrant: "`\"HOST::GUEST\"` or `\"HOST::GUEST:ro\"`, as in `\"./data::/data:ro\"`",
     ListenGrant: "`\"HOST:PORTS\"`, as in `\"127.0.0.1:80\"` or `\"0.0.0.0/0:8000-8099\"`",
     ConnectGrant: "`\"HOST:PORTS\"`, as in `\"10.0.0.0/8:*\"`, `\"redis.internal:6379\"` or `\"public:443\"`",
+}
+
+/// The same, or `off`.
+macro_rules! or_off {
+    ($($type:ty: $written:literal,)+) => {$(
+        impl Setting for OrOff<$type> {
+            const WRITTEN: &'static str = $written;
+
+            fn read(value: &Spanned<DeValue<'_>>, found: &Found) -> Option<Self> {
+                match value.get_ref() {
+                    DeValue::String(text) if text == "off" => Some(OrOff(None)),
+                    _ => <$type>::read(value, found).map(|read| OrOff(Some(read))),
+                }
+            }
+        }
+    )+};
+}
+
+or_off! {
+    Count: "a whole number from 1, or `\"off\"`",
+    Duration: "a duration, as in `\"50ms\"`, `\"10s\"` or `\"2m\"`, or `\"off\"`",
 }
 
 /// A list, of which everything wrong is told.

@@ -40,6 +40,15 @@ pub struct Served {
     pub span: Range<usize>,
 }
 
+impl Served {
+    /// All that it says, as text: the same for the same.
+    pub fn fingerprint(&self) -> String {
+        let Self { config, component, listen, weight, restart, sha256: _, span: _ } = self;
+        let listen: Vec<SocketAddr> = listen.iter().map(|at| at.value).collect();
+        format!("{config:?} {:?} {listen:?} {weight} {restart:?}", component.value)
+    }
+}
+
 /// Puts each over the defaults; what is wrong in one or between two is noted.
 pub(super) fn tenants(
     sections: Vec<TenantSection>,

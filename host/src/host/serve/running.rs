@@ -1,0 +1,266 @@
+//! One version of a tenant, from its start to its end.
+
+use std::{
+    net::TcpListener,
+    num::NonZeroU32,
+    sync::{Arc, mpsc::Sender},
+    time::{Duration, Instant},
+};
+
+use conet_rt::Group;
+use tracing::{info, warn};
+
+use super::{
+    super::{
+        context::{Around, Streams, context},
+        occurrence::{Occurrence, tell},
+        plan::Plan,
+        registry::Registered,
+        room::{Room, shape},
+    },
+    ground::Ground,
+};
+use crate::{
+    admin::State,
+    config::{file::Restart, limits::Limits},
+    exit::StartError,
+    guest_log::GuestLog,
+    imports::{
+        Context,
+        context::GuestOutput,
+        listeners::{Share, SharedListeners},
+        listening::Listens,
+        resolve::Resolver,
+    },
+    messages::Messages,
+    metrics::Metrics,
+    sandbox::{coroutine::Sandbox, trap::Ended},
+    tenancy::{supervisor::Supervisor, tenant::Tenant},
+};
+
+/// The version.
+pub(super) struct Running {
+    pub(super) tenant: Tenant,
+    /// All it was made by, as text.
+    pub(super) fingerprint: String,
+    /// What it stands on.
+    pub(super) ground: Arc<Ground>,
+    restart: Restart,
+    /// Of its program; none of a handler.
+    pub(super) copies: Vec<Copy>,
+    /// Where the host listens for it, while it serves.
+    listens: Vec<Listens>,
+    /// A listener of the host does not accept any more.
+    pub(super) failed: bool,
+    /// It is to end: then what is left is cut off. None while it serves.
+    pub(super) leaves_at: Option<Instant>,
+    /// Sockets of the program before it, until this one has had the time to take them.
+    inherited: Option<(Instant, Vec<Share>)>,
+}
+
+/// A copy of a program.
+#[derive(Default)]
+pub(super) struct Copy {
+    supervisor: Supervisor,
+    /// It has been started, and has not ended.
+    pub(super) runs: bool,
+    /// It has ended, and is started again then.
+    pub(super) start_at: Option<Instant>,
+}
+
+/// What all of them are made with.
+pub(super) struct Maker<'a> {
+    pub(super) ground: &'a Arc<Ground>,
+    pub(super) resolver: &'a Arc<Resolver>,
+    pub(super) messages: &'a Messages,
+    pub(super) events: &'a Sender<Occurrence>,
+}
+
+impl Running {
+    /// Makes one ready. Nothing of it runs yet. `before` is the version that it takes the place of.
+    pub(super) fn new(
+        maker: &Maker<'_>,
+        plan: &Plan,
+        number: usize,
+        before: Option<&Running>,
+    ) -> Result<Self, StartError> {
+        let Plan { served, bytes, scan, role, .. } = plan;
+        let ground = maker.ground;
+        let limits = &served.config.limits;
+        let loaded = ground.engines.load(bytes, scan, &shape(limits, *role));
+        let path = served.component.value.clone();
+        let (loaded, pooled) = loaded.map_err(|error| StartError::Load { path, error })?;
+        let room = Room::within(&ground.shares, &served.config, *role, ground.handles.len())
+            .map_err(|why| StartError::Options(format!("the tenant `{}`: {why}", served.config.name)))?;
+        let metrics = Arc::new(Metrics::default());
+        let around = Around {
+            streams: streams(&served.config.name, limits, &metrics),
+            metrics,
+            resolver: maker.resolver.clone(),
+            messages: maker.messages,
+            group: group(served.weight),
+            shares: Some(&ground.shares),
+        };
+        let mut context = context(served.config.clone(), &room, around)?;
+        // One version's program hands its sockets to the next.
+        let shared = before.and_then(|before| before.context().shared_listeners.clone());
+        context.shared_listeners = (room.copies > 0).then(|| shared.unwrap_or_default());
+        let sandbox = Sandbox { context: Arc::new(context), loaded, pooled };
+        let tenant = Tenant::new(sandbox, *role, ground.handles.clone(), tell(maker.events, number));
+        Ok(Self {
+            tenant,
+            fingerprint: plan.fingerprint(),
+            ground: ground.clone(),
+            restart: served.restart,
+            copies: (0..room.copies).map(|_| Copy::default()).collect(),
+            listens: Vec::new(),
+            failed: false,
+            leaves_at: None,
+            inherited: None,
+        })
+    }
+
+    pub(super) fn context(&self) -> &Arc<Context> {
+        self.tenant.context()
+    }
+
+    /// Starts it.
+    pub(super) fn start(&mut self, sockets: Vec<TcpListener>) -> Result<(), StartError> {
+        let inherited = self.context().shared_listeners.as_ref().map(SharedListeners::kept);
+        self.inherited = inherited.map(|shares| (Instant::now() + INHERITED_FOR, shares));
+        self.tenant.run(self.copies.len())?;
+        self.copies.iter_mut().for_each(|copy| copy.runs = true);
+        for socket in sockets {
+            let address = self.tenant.serve(&socket)?;
+            self.listens.push(self.context().listening.add(address));
+            self.context().announce(address);
+        }
+        Ok(())
+    }
+
+    /// As the admin tells of it, with what is left of the versions before it.
+    pub(super) fn registered(&self, older: Vec<Arc<Context>>) -> Registered {
+        let (context, role) = (self.context().clone(), self.tenant.role());
+        Registered { context, role, state: self.state(), older }
+    }
+
+    fn state(&self) -> State {
+        let runs = self.tenant.role().is_handler() || self.copies.iter().any(|copy| copy.runs);
+        let waits = self.copies.iter().any(|copy| copy.start_at.is_some());
+        match self.leaves_at {
+            Some(_) => State::Draining,
+            None if self.failed => State::Failed,
+            None if runs => State::Running,
+            None if waits => State::Waiting,
+            None => State::Ended,
+        }
+    }
+
+    /// Begins its end: nothing new is accepted, and what is under way may take as long as the drain.
+    pub(super) fn leave(&mut self, now: Instant) {
+        if self.leaves_at.is_none() {
+            self.leaves_at = Some(now + self.context().limits.drain_max);
+            self.copies.iter_mut().for_each(|copy| copy.start_at = None);
+            self.listens.clear();
+            self.inherited = None;
+            self.tenant.drain();
+        }
+    }
+
+    /// When there is something to do for it next.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let starts = self.copies.iter().filter_map(|copy| copy.start_at);
+        let inherited = self.inherited.as_ref().map(|(until, _)| *until);
+        starts.chain(self.leaves_at).chain(inherited).min()
+    }
+
+    /// Does what is due; whether that was to cut off what is left.
+    pub(super) fn tick(&mut self, now: Instant) -> bool {
+        if self.inherited.as_ref().is_some_and(|(until, _)| *until <= now) {
+            self.inherited = None;
+        }
+        let cut_off = self.leaves_at.is_some_and(|at| at <= now);
+        if cut_off {
+            let left = self.context().coroutines.used();
+            warn!(tenant = %self.context().name, "the drain's deadline has passed: cutting off {left} coroutines");
+            self.tenant.cut_off();
+            // Once is enough.
+            self.leaves_at = Some(now + FOR_EVER);
+        }
+        self.start_due(now);
+        cut_off
+    }
+
+    /// A copy of its program has ended: it is started again, if that is wanted.
+    pub(super) fn ended(&mut self, number: usize, ended: &Ended) {
+        self.copies[number].runs = false;
+        if self.leaves_at.is_some() {
+            return;
+        }
+        let failed = !matches!(ended, Ended::Returned(Ok(())) | Ended::Exit(0));
+        let how = match ended {
+            Ended::Returned(Ok(())) => "returned".to_owned(),
+            Ended::Returned(Err(())) => "returned an error".to_owned(),
+            Ended::Exit(code) => format!("exited with {code}"),
+            Ended::Trapped(_) => "trapped".to_owned(),
+        };
+        let again = match self.restart {
+            Restart::Always => true,
+            Restart::OnFailure => failed,
+            Restart::Never => false,
+        };
+        let name = self.context().name.clone();
+        if !again {
+            info!(tenant = %name, "the program {how}, and is not started again");
+            return;
+        }
+        let now = Instant::now();
+        let copy = &mut self.copies[number];
+        let wait = copy.supervisor.ended(now);
+        copy.start_at = Some(now + wait);
+        match wait {
+            Duration::ZERO => warn!(tenant = %name, "the program {how}: starting it again"),
+            wait => warn!(tenant = %name, "the program {how}, too often: starting it again in {wait:?}"),
+        }
+        self.start_due(now);
+    }
+
+    pub(super) fn start_due(&mut self, now: Instant) {
+        for number in 0..self.copies.len() {
+            if self.copies[number].start_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            self.copies[number].start_at = None;
+            self.context().metrics.restarts.increment();
+            self.copies[number].runs = true;
+            if let Err(error) = self.tenant.run_copy(number) {
+                self.copies[number].runs = false;
+                let wait = self.copies[number].supervisor.ended(now).max(RETRY);
+                self.copies[number].start_at = Some(now + wait);
+                warn!(tenant = %self.context().name, "cannot start the program, trying again in {wait:?}: {error}");
+            }
+        }
+    }
+}
+
+/// The share of a tenant: with a weight of 1 that of the host's own tasks.
+fn group(weight: NonZeroU32) -> Group {
+    Group::new(Group::DEFAULT_WEIGHT.saturating_mul(weight))
+}
+
+fn streams(name: &str, limits: &Limits, metrics: &Arc<Metrics>) -> Streams {
+    let (rate, line) = (limits.log_bytes_per_second_max, limits.log_line_bytes_max);
+    let log = GuestLog::new(name, rate, line, metrics.clone());
+    Streams {
+        stdin: false,
+        stdout: GuestOutput::Log { log: log.clone(), stream: "stdout" },
+        stderr: GuestOutput::Log { log, stream: "stderr" },
+    }
+}
+
+/// Before another attempt to start what could not be started.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long the sockets of the version before are kept for a program that has not taken them.
+const INHERITED_FOR: Duration = Duration::from_secs(10);
+/// No process lasts that long.
+const FOR_EVER: Duration = Duration::from_secs(1 << 32);

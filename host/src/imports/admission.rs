@@ -1,0 +1,119 @@
+//! What a connection holds of its tenant's limits while it lives.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::quota::Permit;
+
+/// A connection's part of the limits: dropping it gives it back.
+pub struct Admission {
+    _connection: Permit,
+    _address: Option<AddressPermit>,
+}
+
+impl Admission {
+    /// For a connection from the address of that permit.
+    pub(super) fn from(connection: Permit, address: Option<AddressPermit>) -> Self {
+        Self { _connection: connection, _address: address }
+    }
+}
+
+impl From<Permit> for Admission {
+    /// For a connection that counts by itself alone.
+    fn from(connection: Permit) -> Self {
+        Self { _connection: connection, _address: None }
+    }
+}
+
+/// Connections by the address they come from, of which each may have so many.
+pub struct Addresses {
+    max: usize,
+    counts: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One connection of an address.
+pub(super) struct AddressPermit {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    /// With this limit for each.
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, counts: Mutex::default() })
+    }
+
+    /// Takes one for the peer, if its address has one left.
+    pub(super) fn try_acquire(self: &Arc<Self>, peer: SocketAddr) -> Option<AddressPermit> {
+        let address = one_household(peer.ip());
+        let mut counts = self.counts();
+        let count = counts.entry(address).or_default();
+        if *count >= self.max {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(AddressPermit { addresses: self.clone(), address })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for AddressPermit {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.counts();
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// What one customer has: an address of IPv4, or a network of IPv6 of 64 bits.
+fn one_household(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn each_address_has_its_own_and_gives_back() {
+        let addresses = Addresses::new(2);
+        let first = addresses.try_acquire(peer("10.0.0.1:1")).expect("free");
+        let _second = addresses.try_acquire(peer("[::ffff:10.0.0.1]:2")).expect("free");
+        assert!(addresses.try_acquire(peer("10.0.0.1:3")).is_none());
+        let other = addresses.try_acquire(peer("10.0.0.2:1")).expect("another address");
+        drop(first);
+        drop(other);
+        assert!(addresses.try_acquire(peer("10.0.0.1:4")).is_some());
+        assert_eq!(addresses.counts().len(), 1, "what has no connection takes no room");
+    }
+
+    /// A customer has a whole network of IPv6, and could come from another address each time.
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let addresses = Addresses::new(1);
+        let _one = addresses.try_acquire(peer("[2001:db8:1:2::1]:1")).expect("free");
+        assert!(addresses.try_acquire(peer("[2001:db8:1:2:ffff::9]:1")).is_none());
+        assert!(addresses.try_acquire(peer("[2001:db8:1:3::1]:1")).is_some());
+    }
+}

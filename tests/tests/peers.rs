@@ -1,0 +1,146 @@
+//! Peers of a tenant: how many, how fast they come, and how long they may keep a handler waiting.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use conet_tests::config::Config;
+use conet_tests::host::{Host, Launch};
+use conet_tests::process::Signal;
+use conet_tests::{PATIENCE, peer};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// A host with one handler, with these limits.
+fn limited(guest: &str, limits: &str) -> Host {
+    let config = Config::new().handler("h", guest, &format!("[tenant.limits]\n{limits}"));
+    Launch::serve(&config).flag("-vv").start()
+}
+
+/// Ends it, and checks that the counter has this value.
+fn stop_counted(host: Host, counter: &str) {
+    host.signal(Signal::TERM);
+    let exit = host.wait_exit();
+    exit.assert_stderr(&format!(" {counter} "));
+}
+
+#[test]
+fn a_peer_that_sends_nothing_is_reset() {
+    let host = limited("echo-handler", "first-byte = \"100ms\"\nidle = \"1m\"");
+    let mut silent = host.connect_to("h");
+    let mut quick = host.connect_to("h");
+    peer::round_trip(&mut quick, b"in time");
+    peer::expect_reset(&mut silent);
+    peer::round_trip(&mut quick, b"and for long");
+    drop(quick);
+    stop_counted(host, "first_byte_timeouts=1");
+}
+
+#[test]
+fn a_peer_that_goes_silent_is_reset() {
+    let host = limited("echo-handler", "first-byte = \"1m\"\nidle = \"200ms\"");
+    let mut stream = host.connect_to("h");
+    peer::round_trip(&mut stream, b"one message");
+    peer::expect_reset(&mut stream);
+    stop_counted(host, "idle_timeouts=1");
+}
+
+/// Each message begins it anew, however long all of them take.
+#[test]
+fn a_peer_that_sends_now_and_then_is_not_idle() {
+    let host = limited("echo-handler", "idle = \"400ms\"");
+    let mut stream = host.connect_to("h");
+    for _ in 0..10 {
+        peer::round_trip(&mut stream, b"a message");
+        assert!(peer::silent_for(&mut stream, std::time::Duration::from_millis(100)));
+        stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+    }
+    drop(stream);
+    stop_counted(host, "idle_timeouts=0");
+}
+
+#[test]
+fn a_shared_handler_s_peers_have_the_same_deadlines() {
+    let config = Config::host("shared-instances = true").handler(
+        "h",
+        "echo_shared",
+        "isolation = \"shared\"\n[tenant.limits]\nfirst-byte = \"100ms\"\nidle = \"200ms\"",
+    );
+    let host = Launch::serve(&config).flag("-vv").start();
+    peer::expect_reset(&mut host.connect_to("h"));
+    let mut stream = host.connect_to("h");
+    peer::round_trip(&mut stream, b"one message");
+    peer::expect_reset(&mut stream);
+    stop_counted(host, "idle_timeouts=1");
+}
+
+/// It sends for ever and takes nothing: the guest waits for room to answer.
+#[test]
+fn a_peer_that_takes_nothing_is_reset() {
+    let host = limited("echo-handler", "write = \"200ms\"\nidle = \"1m\"");
+    let mut stream = host.connect_to("h");
+    let chunk = vec![7; 64 << 10];
+    while stream.write_all(&chunk).is_ok() {}
+    stop_counted(host, "write_timeouts=1");
+}
+
+/// Over the limit from one address, another one is served.
+#[test]
+fn each_address_has_so_many_connections() {
+    let host = limited("echo-handler", "connections-per-ip = 2");
+    let addr = host.addr_of("h");
+    let mut two = [host.connect_to("h"), host.connect_to("h")];
+    for stream in &mut two {
+        peer::round_trip(stream, b"one of two");
+    }
+    peer::expect_reset_of_new(addr);
+    let mut other = connect_from("127.0.0.2:0", addr);
+    peer::round_trip(&mut other, b"from elsewhere");
+    let [first, second] = two;
+    drop(first);
+    // Its place is free once the host has seen the end.
+    let mut again = loop {
+        let mut stream = host.connect_to("h");
+        let mut answer = [0];
+        if stream.write_all(b"x").is_ok() && stream.read_exact(&mut answer).is_ok() {
+            break stream;
+        }
+    };
+    peer::round_trip(&mut again, b"in the free place");
+    drop((second, again, other));
+    host.stop();
+}
+
+/// All are served, but no faster than that: the burst of one, then the others in their turn.
+#[test]
+fn accepting_has_a_rate() {
+    let host = limited("echo-handler", "accept-rate = 10");
+    let begun = std::time::Instant::now();
+    let mut streams: Vec<TcpStream> = (0..8).map(|_| host.connect_to("h")).collect();
+    for stream in &mut streams {
+        peer::round_trip(stream, b"served");
+    }
+    // Not a time that the machine's speed decides: ten a second, one at once.
+    assert!(begun.elapsed() >= std::time::Duration::from_millis(500), "{:?}", begun.elapsed());
+    drop(streams);
+    host.stop();
+}
+
+/// Rests on both sides, and no byte is lost, with all of it on.
+#[test]
+fn deadlines_cost_no_byte() {
+    let host = limited("echo-handler", "first-byte = \"5s\"\nidle = \"5s\"\nwrite = \"5s\"");
+    let addr = host.addr_of("h");
+    let all: Vec<_> =
+        (0..8).map(|_| std::thread::spawn(move || peer::echo_exact(peer::connect(addr), 4 << 20))).collect();
+    all.into_iter().for_each(|one| one.join().expect("it has said what failed"));
+    host.stop();
+}
+
+fn connect_from(own: &str, addr: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+    let own: SocketAddr = own.parse().expect("an address");
+    socket.bind(&own.into()).expect("loopback has many addresses");
+    socket.connect_timeout(&addr.into(), PATIENCE).expect("it is accepted");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+    stream
+}
