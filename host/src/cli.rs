@@ -1,5 +1,6 @@
 //! The command line. No logic here: options become what the host takes.
 
+pub mod admin;
 pub mod check;
 pub mod log;
 pub mod run;
@@ -27,6 +28,16 @@ enum Command {
     Serve(serve::Serve),
     /// Tell everything that is wrong with a file of `serve`, and start nothing.
     Check(check::Check),
+    /// Show the tenants of a host that runs, with what they use and may use.
+    Tenants(admin::Tenants),
+    /// Show what the tenants of a host do, again and again.
+    Top(admin::Top),
+    /// Have a host read its file again.
+    Reload(admin::Reload),
+    /// Have a tenant accept nothing new; its connections may finish.
+    Drain(admin::Drain),
+    /// Have a program that has ended started again.
+    Restart(admin::Restart),
     /// Print the reference of that file, docs/config.md.
     #[command(hide = true)]
     ConfigReference,
@@ -46,6 +57,11 @@ pub fn main() -> Exit {
         Command::Run(run) => run.run(),
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),
+        Command::Tenants(tenants) => tenants.run(),
+        Command::Top(top) => top.run(),
+        Command::Reload(reload) => reload.run(),
+        Command::Drain(drain) => drain.run(),
+        Command::Restart(restart) => restart.run(),
         Command::ConfigReference => {
             // A closed stdout leaves nowhere to complain.
             let _ = io::stdout().write_all(reference().as_bytes());

@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, path::PathBuf};
 
 use crate::{
+    admin::SocketError,
     config::{file::Problems, machine::MachineError},
     sandbox::{component::LoadError, scan::ScanError},
 };
@@ -107,6 +108,14 @@ pub enum StartError {
         /// The system's word.
         error: io::Error,
     },
+    /// The admin's socket cannot be had.
+    #[error("cannot have the admin's socket {path}: {error}")]
+    Admin {
+        /// As given.
+        path: PathBuf,
+        /// What is in the way.
+        error: SocketError,
+    },
     /// The machine does not allow it.
     #[error("{0}")]
     Machine(#[from] MachineError),
@@ -137,7 +146,7 @@ impl StartError {
             | StartError::Folder { .. } => Exit::Usage,
             StartError::Load { error: LoadError::Engine(_), .. } => Exit::Machine,
             StartError::Scan { .. } | StartError::Load { .. } | StartError::Rehearsal { .. } => Exit::Refused,
-            StartError::Bind { .. } => Exit::Bind,
+            StartError::Bind { .. } | StartError::Admin { .. } => Exit::Bind,
             StartError::Machine(_) | StartError::Driver(_) => Exit::Machine,
             StartError::System(_) => Exit::Guest(1),
         }

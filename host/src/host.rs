@@ -6,6 +6,7 @@ mod component;
 mod context;
 mod occurrence;
 mod plan;
+mod registry;
 mod room;
 mod run;
 mod serve;

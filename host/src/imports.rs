@@ -16,6 +16,7 @@ pub mod fault;
 pub mod inbox;
 pub mod io;
 pub mod listeners;
+pub mod listening;
 pub mod pool;
 pub mod resolve;
 pub mod stdio;

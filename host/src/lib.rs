@@ -6,6 +6,7 @@
 //! |---|---|
 //! | shell | [`cli`] |
 //! | host | [`host`], [`exit`], [`package`] |
+//! | admin | [`admin`] |
 //! | tenancy | [`tenancy`] |
 //! | sandbox | [`sandbox`] |
 //! | imports | [`bindings`], [`imports`], [`pool`] |
@@ -19,6 +20,8 @@ pub mod cli;
 pub mod exit;
 pub mod host;
 pub mod package;
+
+pub mod admin;
 
 pub mod tenancy;
 

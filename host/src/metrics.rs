@@ -13,7 +13,7 @@ use crate::sharded::Sharded;
 
 mod calls;
 
-pub use calls::{CallTimes, Import, Timing};
+pub use calls::{CallHistogram, CallTimes, Import, Timing};
 
 use calls::Histogram;
 
@@ -39,9 +39,19 @@ impl Metrics {
 
     /// What those took that were measured, by kind.
     pub fn call_times(&self) -> Vec<CallTimes> {
+        self.by_import(CallTimes::of)
+    }
+
+    /// How many of those took how long, by kind.
+    pub fn call_histograms(&self) -> Vec<CallHistogram> {
+        self.by_import(CallHistogram::of)
+    }
+
+    /// What is made of the histograms of all threads, for each kind.
+    fn by_import<T>(&self, of: impl Fn(Import, &[&Histogram]) -> Option<T>) -> Vec<T> {
         let of = |import: &Import| {
             let all = self.calls.iter().filter_map(OnceLock::get).map(|calls| &calls[*import as usize]);
-            CallTimes::of(*import, &all.collect::<Vec<_>>())
+            of(*import, &all.collect::<Vec<_>>())
         };
         Import::ALL.iter().filter_map(of).collect()
     }
@@ -61,12 +71,15 @@ impl Deref for Metrics {
 }
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
         /// What was counted on one thread.
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[$doc])* pub $name: Counter,)* }
+        pub struct Counters { $($(#[doc = $doc])+ pub $name: Counter,)* }
 
         impl Counters {
+            /// Their names, each with what it counts.
+            pub const ABOUT: &[(&str, &str)] = &[$((stringify!($name), concat!($($doc),+)),)*];
+
             fn sum<'a>(all: impl Iterator<Item = &'a Self>) -> Vec<(&'static str, u64)> {
                 let mut sums = vec![$((stringify!($name), 0),)*];
                 for counters in all {

@@ -76,6 +76,11 @@ impl Quota {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// All its units.
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+
     /// The most units that were in use at once.
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)

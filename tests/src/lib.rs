@@ -3,11 +3,15 @@
 //! A test starts a [`Host`](host::Host) on a component, talks to it as any peer would, and looks at it from outside: what
 //! it prints, how it exits, what `/proc` says. First use builds host and guests. `CONET_HOST_BIN` and
 //! `CONET_HOST_FAULT_BIN` name other binaries to test instead; `CONET_DRIVER` is the `--driver` of every host that is not
-//! given one; `CONET_LONG=1` runs the long forms of some tests.
+//! given one; `CONET_LONG=1` runs the long forms of some tests; with `CONET_CI=1` a test fails without the browser it needs,
+//! which else passes it over.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod artifacts;
+pub mod browser;
 pub mod config;
+pub mod exposition;
 pub mod host;
 pub mod output;
 pub mod process;

@@ -14,7 +14,7 @@ mod table;
 mod tenant;
 mod tenants;
 
-use std::{fs, io, path::Path};
+use std::{fs, io, net::SocketAddr, path::Path};
 
 use toml::de::{DeTable, DeValue};
 
@@ -86,6 +86,12 @@ impl ServeConfig {
         if let Some(cache) = host.cache.as_mut().filter(|cache| cache.value.as_os_str() != "off") {
             cache.value = folder.join(&cache.value);
         }
+        if let Some(admin) = &mut host.admin {
+            admin.value = folder.join(&admin.value);
+        }
+        if let Some(address) = host.admin_address.as_ref().filter(|at| !is_loopback(at.value)) {
+            found.add(address.span.clone(), NOT_LOOPBACK);
+        }
         let defaults: DefaultsSection = table.section("defaults", "[defaults]").unwrap_or_default();
         let tenants: Vec<TenantSection> = table.sections("tenant", "[[tenant]]");
         table.finish();
@@ -120,6 +126,13 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// What is said of an admin address that others reach.
+const NOT_LOOPBACK: &str = "write an address of loopback, as in `\"127.0.0.1:7070\"`: who connects there is not asked for a \
+                            name or a password. To reach it from elsewhere, put a proxy in front that asks";
 /// More threads than any machine has use for.
 const WORKERS_MAX: usize = 1024;
 /// Nobody writes more by hand, and a device would never end.

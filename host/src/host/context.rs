@@ -1,6 +1,9 @@
 //! What the instances of a tenant are to share, made of its configuration.
 
-use std::sync::{Arc, OnceLock, atomic::AtomicBool};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU64},
+};
 
 use conet_rt::Group;
 
@@ -72,6 +75,7 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         metrics,
         accepting: Quota::new(u64::MAX),
         connections: part(sockets, limits.connections_max),
+        held_for_accepts: AtomicU64::default(),
         addresses: limits.connections_per_ip_max.map(Addresses::new),
         // A tenth of a second's at once: a burst longer than that is a flood.
         accept_rate: limits
@@ -85,6 +89,7 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         pools: Pools::new(&limits),
         resolver,
         listeners: part(sockets, limits.listeners_max * room.copies.max(1)),
+        listening: Arc::default(),
         shared_listeners: (room.copies > 1).then(Arc::default),
         shutdown: Arc::new(Shutdown::default()),
         spawner: OnceLock::new(),

@@ -16,6 +16,7 @@ use signal_hook::{
 };
 
 use crate::{
+    admin::Order,
     exit::Exit,
     tenancy::tenant::{Event, Tell},
 };
@@ -29,6 +30,8 @@ pub(super) enum Occurrence {
     Tenant(usize, Event),
     /// All that guests have printed is written.
     Flushed,
+    /// The admin has been given a command.
+    Ordered(Order),
 }
 
 /// The next occurrence; none if it does not come before the deadline.

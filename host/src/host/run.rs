@@ -173,7 +173,8 @@ impl Host {
                         break exit;
                     }
                 }
-                Some(Occurrence::Flushed | Occurrence::Reload) => {}
+                // Only `serve` has a file and an admin.
+                Some(Occurrence::Flushed | Occurrence::Reload | Occurrence::Ordered(_)) => {}
                 None => {
                     let left = counted(self.tenant.context().coroutines.used());
                     self.say(format_args!("the drain's deadline has passed: cutting off {left}"));

@@ -2,6 +2,7 @@
 //! is taken up without a connection refused or cut off.
 
 mod ground;
+mod orders;
 mod running;
 mod sockets;
 
@@ -22,9 +23,11 @@ use super::{
     counted, log_counters,
     occurrence::{Occurrence, next, watch_signals},
     plan::{Plan, plans},
+    registry::{Registered, Registry},
     wishes::{Wish, Wishes},
 };
 use crate::{
+    admin::Phase,
     config::file::{ServeConfig, Source},
     exit::{Exit, StartError},
     imports::resolve::Resolver,
@@ -41,6 +44,9 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
     let (events, happened) = channel();
     let starting = watch_signals(events.clone(), true)?;
     let plans = plans(config, source)?;
+    let registry = Arc::new(Registry::new(events.clone()));
+    // Before anything is compiled, to tell that the host starts.
+    let _admin = registry.serve(&config.host, messages)?;
     let ground = Arc::new(Ground::new(config, &plans, None)?);
     let mut host = Host {
         path: PathBuf::from(&source.name),
@@ -50,6 +56,7 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
         next_number: 0,
         resolver: Arc::new(Resolver::new()),
         wishes: Wishes::default(),
+        registry,
         messages: messages.clone(),
         events,
     };
@@ -57,6 +64,8 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
     let change = host.prepare(&ground, plans, false)?;
     starting.store(false, Ordering::SeqCst);
     host.carry_out(change)?;
+    host.register();
+    host.registry.set_phase(Phase::Ready);
     Ok(host.watch(&happened))
 }
 
@@ -71,6 +80,8 @@ struct Host {
     resolver: Arc<Resolver>,
     /// What signals have asked for.
     wishes: Wishes,
+    /// What the admin tells.
+    registry: Arc<Registry>,
     messages: Messages,
     events: Sender<Occurrence>,
 }
@@ -145,15 +156,20 @@ impl Host {
         Ok(())
     }
 
-    fn reload(&mut self) {
+    /// Tells what came of it, or why all goes on as it was.
+    fn reload(&mut self) -> Result<String, String> {
         if self.wishes.begun() {
-            return;
+            return Err("the host is ending".to_owned());
         }
         match self.try_reload() {
-            Ok(summary) => self.messages.say(format_args!("reloaded {}: {summary}", self.path.display())),
+            Ok(summary) => {
+                self.messages.say(format_args!("reloaded {}: {summary}", self.path.display()));
+                Ok(summary)
+            }
             Err(error) => {
                 self.messages.say(format_args!("{error}"));
                 self.messages.say(format_args!("the file is refused, and all goes on as it was"));
+                Err(error.to_string())
             }
         }
     }
@@ -184,7 +200,9 @@ impl Host {
                     Some(Wish::CutOff) => break Exit::CutOff,
                     None => {}
                 },
-                Some(Occurrence::Reload) => self.reload(),
+                // What came of it has been said.
+                Some(Occurrence::Reload) => drop(self.reload()),
+                Some(Occurrence::Ordered(order)) => self.ordered(order),
                 Some(Occurrence::Tenant(number, event)) => self.happened(number, event),
                 Some(Occurrence::Flushed) => {}
                 None if self.wishes.deadline().is_some_and(|deadline| deadline <= Instant::now()) => {
@@ -199,6 +217,7 @@ impl Host {
                     }
                 }
             }
+            self.register();
             if self.wishes.begun() && self.tenants.is_empty() {
                 break if cut_off { Exit::CutOff } else { Exit::Done };
             }
@@ -227,7 +246,19 @@ impl Host {
         Some(wish)
     }
 
+    /// Tells the admin how the tenants are: of each its last version.
+    fn register(&self) {
+        let mut last: BTreeMap<&str, Registered> = BTreeMap::new();
+        for running in self.tenants.values() {
+            let older = last.remove(running.context().name.as_str());
+            let older = older.into_iter().flat_map(Registered::into_contexts).collect();
+            last.insert(&running.context().name, running.registered(older));
+        }
+        self.registry.set_tenants(self.ground.handles.len(), last.into_values());
+    }
+
     fn drain(&mut self) {
+        self.registry.set_phase(Phase::Draining);
         // Nobody shall wait in the backlog of a port that is not served any more.
         self.sockets = Sockets::default();
         let now = Instant::now();
@@ -239,6 +270,7 @@ impl Host {
         match event {
             Event::Drained => self.gone(number),
             Event::ListenerFailed(code) => {
+                running.failed = true;
                 error!(tenant = %running.context().name, "cannot accept connections any more: {code:?}");
             }
             Event::Ended { copy, ended } => running.ended(copy, &ended),

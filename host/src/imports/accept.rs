@@ -1,6 +1,11 @@
 //! Accepting for a tenant: within its connection limit, through the host's own shortages, until the shutdown.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use conet_rt::{
     net::{TcpListener, TcpStream},
@@ -41,6 +46,7 @@ pub async fn accept(context: &Context, listener: &TcpListener) -> Result<Accepte
 async fn admitted(context: &Context, listener: &TcpListener) -> io::Result<Accepted> {
     loop {
         let permit = context.connections.acquire().await;
+        let _held = Held::new(&context.held_for_accepts);
         if let Some(rate) = &context.accept_rate {
             while let Err(wait) = rate.take(1) {
                 context.metrics.accepts_throttled.increment();
@@ -61,6 +67,22 @@ async fn admitted(context: &Context, listener: &TcpListener) -> io::Result<Accep
                 stream.reset();
             }
         }
+    }
+}
+
+/// A permit for a connection that is not there yet.
+struct Held<'a>(&'a AtomicU64);
+
+impl<'a> Held<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

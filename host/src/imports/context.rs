@@ -2,12 +2,18 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use conet_rt::Group;
 
-use super::{admission::Addresses, connection::Parcel, listeners::SharedListeners, resolve::Resolver};
+use super::{
+    admission::Addresses, connection::Parcel, listeners::SharedListeners, listening::Listening,
+    resolve::Resolver,
+};
 use crate::{
     bindings::net::types::ErrorCode,
     config::{limits::Limits, net::Grants},
@@ -48,6 +54,8 @@ pub struct Context {
     pub accepting: Arc<Quota>,
     /// Accepted connections.
     pub connections: Arc<Quota>,
+    /// Of them, permits of accepts that wait for a connection.
+    pub held_for_accepts: AtomicU64,
     /// Those of each address, if they are limited.
     pub addresses: Option<Arc<Addresses>>,
     /// How often one is accepted, if that is limited.
@@ -68,6 +76,8 @@ pub struct Context {
     pub resolver: Arc<Resolver>,
     /// Listeners; each copy's handle on a shared one counts.
     pub listeners: Arc<Quota>,
+    /// Where it listens.
+    pub listening: Arc<Listening>,
     /// Listening sockets that the copies of a program share, if it runs in several.
     pub shared_listeners: Option<Arc<SharedListeners>>,
     /// Begins when nothing new is to be accepted.
@@ -178,6 +188,7 @@ impl Context {
             metrics: Arc::default(),
             accepting: Quota::new(u64::MAX),
             connections: Quota::new(limits.connections_max as u64),
+            held_for_accepts: AtomicU64::default(),
             addresses: None,
             accept_rate: None,
             watches: false,
@@ -188,6 +199,7 @@ impl Context {
             memory: Quota::new(limits.tenant_memory_bytes_max as u64),
             pools: Pools::new(&limits),
             resolver: Arc::new(Resolver::new()),
+            listening: Arc::default(),
             shared_listeners: None,
             shutdown: Arc::new(Shutdown::default()),
             freeze_told: AtomicBool::new(false),

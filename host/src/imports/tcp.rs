@@ -29,6 +29,7 @@ use super::{
     error::{code, deadline},
     fault,
     listeners::{Share, canonical},
+    listening::Listens,
     view::{Call, Called, noting_wait, timed},
     watch::Watching,
 };
@@ -53,6 +54,7 @@ pub struct Listener {
     socket: Arc<TcpListener>,
     address: SocketAddr,
     // In this order: closed first, then given up.
+    _listens: Listens,
     _share: Option<Share>,
     _permit: Permit,
 }
@@ -443,10 +445,12 @@ impl View {
         })?;
         let socket = TcpListener::from_std(socket.into()).map_err(|e| code(&e))?;
         let address = socket.local_addr().map_err(|e| code(&e))?;
+        let listens = context.listening.add(address);
         if first {
             context.announce(address);
         }
-        Ok(Listener { socket: Arc::new(socket), address, _share: share, _permit: permit })
+        let socket = Arc::new(socket);
+        Ok(Listener { socket, address, _listens: listens, _share: share, _permit: permit })
     }
 }
 

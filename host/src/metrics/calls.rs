@@ -127,6 +127,7 @@ fn is_due(import: Import) -> bool {
 pub(super) struct Histogram {
     buckets: [AtomicU64; BUCKETS],
     max_ns: AtomicU64,
+    sum_ns: AtomicU64,
 }
 
 impl Histogram {
@@ -134,13 +135,21 @@ impl Histogram {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.buckets[bucket(ns)].fetch_add(1, Relaxed);
         self.max_ns.fetch_max(ns, Relaxed);
+        self.sum_ns.fetch_add(ns, Relaxed);
     }
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { buckets: array::from_fn(|_| AtomicU64::new(0)), max_ns: AtomicU64::new(0) }
+        let buckets = array::from_fn(|_| AtomicU64::new(0));
+        Self { buckets, max_ns: AtomicU64::new(0), sum_ns: AtomicU64::new(0) }
     }
+}
+
+/// How many of each bucket, on all threads.
+fn counts(all: &[&Histogram]) -> Vec<u64> {
+    let count = |bucket: usize| all.iter().map(|one| one.buckets[bucket].load(Relaxed)).sum();
+    (0..BUCKETS).map(count).collect()
 }
 
 /// What the calls of one kind took.
@@ -156,8 +165,7 @@ pub struct CallTimes {
 impl CallTimes {
     /// From the histograms of all threads; none if no call was measured.
     pub(super) fn of(import: Import, all: &[&Histogram]) -> Option<Self> {
-        let count = |bucket: usize| all.iter().map(|one| one.buckets[bucket].load(Relaxed)).sum::<u64>();
-        let counts: Vec<u64> = (0..BUCKETS).map(count).collect();
+        let counts = counts(all);
         let sampled: u64 = counts.iter().sum();
         let max_ns = all.iter().map(|one| one.max_ns.load(Relaxed)).max()?;
         // The greatest that the bucket of this one could hold.
@@ -179,6 +187,34 @@ impl fmt::Display for CallTimes {
         let Self { import, sampled, p50_ns, p99_ns, max_ns } = self;
         let name = import.name();
         write!(f, "{name}: sampled={sampled} p50_ns={p50_ns} p99_ns={p99_ns} max_ns={max_ns}")
+    }
+}
+
+/// How many of the calls of one kind took how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallHistogram {
+    /// The kind.
+    pub name: &'static str,
+    /// Ever longer times, each with how many took at most that.
+    pub at_most: Vec<(Duration, u64)>,
+    /// All that were measured.
+    pub sampled: u64,
+    /// What they took together.
+    pub sum: Duration,
+}
+
+impl CallHistogram {
+    /// From the histograms of all threads; none if no call was measured.
+    pub(super) fn of(import: Import, all: &[&Histogram]) -> Option<Self> {
+        let counts = counts(all);
+        let sampled = counts.iter().sum();
+        let up_to =
+            |ns| (0..BUCKETS).take_while(|bucket| upper_bound(*bucket) <= ns).map(|at| counts[at]).sum();
+        // The last one of a bucket, as the next begins with a power of two.
+        let bounds = TOLD_POWERS.map(|power| (1 << power) - 1);
+        let at_most = bounds.map(|ns| (Duration::from_nanos(ns), up_to(ns))).to_vec();
+        let sum = Duration::from_nanos(all.iter().map(|one| one.sum_ns.load(Relaxed)).sum());
+        (sampled > 0).then(|| Self { name: import.name(), at_most, sampled, sum })
     }
 }
 
@@ -211,6 +247,10 @@ const LINEAR: u64 = 8;
 /// Up to a minute.
 const BUCKETS: usize = 272;
 
+/// Powers of two, in nanoseconds, that a [`CallHistogram`] has: from a quarter of a microsecond to 67 ms, every other one, as each
+/// is a line of a scrape.
+const TOLD_POWERS: [u32; 10] = [8, 10, 12, 14, 16, 18, 20, 22, 24, 26];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +278,21 @@ mod tests {
         assert!((1000..1125).contains(&times.p50_ns), "{times}");
         assert!((5000..5625).contains(&times.p99_ns), "{times}");
         assert_eq!(CallTimes::of(Import::Recv, &[&Histogram::default()]), None);
+    }
+
+    #[test]
+    fn a_histogram_counts_all_up_to_each_bound() {
+        let (one, other) = (Histogram::default(), Histogram::default());
+        for ns in [255, 256, 1023, 1024, 70_000_000_000] {
+            one.add(Duration::from_nanos(ns));
+            other.add(Duration::from_nanos(ns));
+        }
+        let told = CallHistogram::of(Import::Recv, &[&one, &other]).expect("ten");
+        let at_most =
+            |ns| told.at_most.iter().find(|(bound, _)| *bound == Duration::from_nanos(ns)).map(|at| at.1);
+        assert_eq!((at_most(255), at_most(1023), at_most(4095)), (Some(2), Some(6), Some(8)));
+        assert_eq!((told.sampled, told.sum), (10, Duration::from_nanos(2 * 70_000_002_558)));
+        assert_eq!(CallHistogram::of(Import::Recv, &[&Histogram::default()]), None);
     }
 
     /// The first call of each kind is measured, then one in 64; what waits for ever is not.

@@ -54,6 +54,17 @@ impl Role {
         }
     }
 
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::SharedProgram => "shared program",
+            Role::PlainProgram => "program",
+            Role::Command => "command",
+            Role::IsolatedHandler => "handler",
+            Role::SharedHandler => "shared handler",
+        }
+    }
+
     /// Does the host listen for it?
     pub fn is_handler(self) -> bool {
         matches!(self, Role::IsolatedHandler | Role::SharedHandler)

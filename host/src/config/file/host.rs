@@ -1,6 +1,6 @@
 //! `[host]`: the process.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use serde_spanned::Spanned;
 use toml::de::DeValue;
@@ -27,13 +27,20 @@ section! {
         /// `isolation = "shared"`. It switches on parts of wasmtime that are not in the first tier of its support,
         /// for all tenants.
         "shared-instances": shared_instances: bool = "`false`",
+        /// A Unix socket for this user alone, where the host tells of itself and takes commands, over HTTP. It is removed
+        /// at the end; the commands `tenants`, `top`, `reload` and `drain` of `conet-host` connect to it.
+        "admin": admin: PathBuf = "none",
+        /// An address of loopback, where the host tells of itself, as to Prometheus or a browser. It asks nobody for a
+        /// name or a password, so it takes no commands.
+        "admin-address": admin_address: SocketAddr = "none",
     }
 }
 
 impl HostSection {
     /// What workers and Engines are made by, as text: the same for the same.
     pub fn fingerprint(&self) -> String {
-        let Self { workers, driver, cache, log_format: _, shared_instances } = self;
+        let Self { workers, driver, cache, log_format: _, shared_instances, admin: _, admin_address: _ } =
+            self;
         format!(
             "{:?} {:?} {:?} {:?}",
             workers.as_ref().map(|at| at.value),

@@ -139,6 +139,31 @@ fn secrets_come_from_files_and_are_no_variables_too() {
 }
 
 #[test]
+fn the_admin_socket_is_beside_the_file_and_its_address_is_loopback_s() {
+    let host = |lines: &str| parse(&format!("[host]\n{lines}\n{}", tenant("a", "")));
+    let config = host("admin = \"run/admin.sock\"").expect("right");
+    assert_eq!(config.host.admin.expect("given").value, Path::new("/etc/conet/run/admin.sock"));
+    for (address, is_right) in [
+        ("127.0.0.1:7070", true),
+        ("127.1.2.3:0", true),
+        ("[::1]:7070", true),
+        ("[::ffff:127.0.0.1]:7070", true),
+        ("0.0.0.0:7070", false),
+        ("[::]:7070", false),
+        ("10.0.0.1:7070", false),
+    ] {
+        match host(&format!("admin-address = \"{address}\"")) {
+            Ok(_) => assert!(is_right, "{address}"),
+            Err(problems) => {
+                let told = problems.to_string();
+                assert!(!is_right && told.starts_with("conet.toml:2:17: "), "{address}: {told}");
+                assert!(told.contains("put a proxy in front"), "{told}");
+            }
+        }
+    }
+}
+
+#[test]
 fn stacks_leave_the_host_its_part() {
     let found = problems(&tenant("a", "[tenant.limits]\nwasm-stack = \"256KiB\""));
     assert!(found[0].contains("raise fiber-stack"), "{found:?}");

@@ -15,11 +15,13 @@ use super::{
         context::{Around, Streams, context},
         occurrence::{Occurrence, tell},
         plan::Plan,
+        registry::Registered,
         room::{Room, shape},
     },
     ground::Ground,
 };
 use crate::{
+    admin::State,
     config::{file::Restart, limits::Limits},
     exit::StartError,
     guest_log::GuestLog,
@@ -27,6 +29,7 @@ use crate::{
         Context,
         context::GuestOutput,
         listeners::{Share, SharedListeners},
+        listening::Listens,
         resolve::Resolver,
     },
     messages::Messages,
@@ -44,7 +47,11 @@ pub(super) struct Running {
     pub(super) ground: Arc<Ground>,
     restart: Restart,
     /// Of its program; none of a handler.
-    copies: Vec<Copy>,
+    pub(super) copies: Vec<Copy>,
+    /// Where the host listens for it, while it serves.
+    listens: Vec<Listens>,
+    /// A listener of the host does not accept any more.
+    pub(super) failed: bool,
     /// It is to end: then what is left is cut off. None while it serves.
     pub(super) leaves_at: Option<Instant>,
     /// Sockets of the program before it, until this one has had the time to take them.
@@ -53,10 +60,12 @@ pub(super) struct Running {
 
 /// A copy of a program.
 #[derive(Default)]
-struct Copy {
+pub(super) struct Copy {
     supervisor: Supervisor,
+    /// It has been started, and has not ended.
+    pub(super) runs: bool,
     /// It has ended, and is started again then.
-    start_at: Option<Instant>,
+    pub(super) start_at: Option<Instant>,
 }
 
 /// What all of them are made with.
@@ -104,6 +113,8 @@ impl Running {
             ground: ground.clone(),
             restart: served.restart,
             copies: (0..room.copies).map(|_| Copy::default()).collect(),
+            listens: Vec::new(),
+            failed: false,
             leaves_at: None,
             inherited: None,
         })
@@ -118,10 +129,31 @@ impl Running {
         let inherited = self.context().shared_listeners.as_ref().map(SharedListeners::kept);
         self.inherited = inherited.map(|shares| (Instant::now() + INHERITED_FOR, shares));
         self.tenant.run(self.copies.len())?;
+        self.copies.iter_mut().for_each(|copy| copy.runs = true);
         for socket in sockets {
-            self.context().announce(self.tenant.serve(&socket)?);
+            let address = self.tenant.serve(&socket)?;
+            self.listens.push(self.context().listening.add(address));
+            self.context().announce(address);
         }
         Ok(())
+    }
+
+    /// As the admin tells of it, with what is left of the versions before it.
+    pub(super) fn registered(&self, older: Vec<Arc<Context>>) -> Registered {
+        let (context, role) = (self.context().clone(), self.tenant.role());
+        Registered { context, role, state: self.state(), older }
+    }
+
+    fn state(&self) -> State {
+        let runs = self.tenant.role().is_handler() || self.copies.iter().any(|copy| copy.runs);
+        let waits = self.copies.iter().any(|copy| copy.start_at.is_some());
+        match self.leaves_at {
+            Some(_) => State::Draining,
+            None if self.failed => State::Failed,
+            None if runs => State::Running,
+            None if waits => State::Waiting,
+            None => State::Ended,
+        }
     }
 
     /// Begins its end: nothing new is accepted, and what is under way may take as long as the drain.
@@ -129,6 +161,7 @@ impl Running {
         if self.leaves_at.is_none() {
             self.leaves_at = Some(now + self.context().limits.drain_max);
             self.copies.iter_mut().for_each(|copy| copy.start_at = None);
+            self.listens.clear();
             self.inherited = None;
             self.tenant.drain();
         }
@@ -160,6 +193,7 @@ impl Running {
 
     /// A copy of its program has ended: it is started again, if that is wanted.
     pub(super) fn ended(&mut self, number: usize, ended: &Ended) {
+        self.copies[number].runs = false;
         if self.leaves_at.is_some() {
             return;
         }
@@ -191,14 +225,16 @@ impl Running {
         self.start_due(now);
     }
 
-    fn start_due(&mut self, now: Instant) {
+    pub(super) fn start_due(&mut self, now: Instant) {
         for number in 0..self.copies.len() {
             if self.copies[number].start_at.is_none_or(|at| at > now) {
                 continue;
             }
             self.copies[number].start_at = None;
             self.context().metrics.restarts.increment();
+            self.copies[number].runs = true;
             if let Err(error) = self.tenant.run_copy(number) {
+                self.copies[number].runs = false;
                 let wait = self.copies[number].supervisor.ended(now).max(RETRY);
                 self.copies[number].start_at = Some(now + wait);
                 warn!(tenant = %self.context().name, "cannot start the program, trying again in {wait:?}: {error}");

@@ -38,6 +38,11 @@ impl Sockets {
         Ok(Sockets(sockets))
     }
 
+    /// Closes those of these addresses here: peers find nobody once their tenant has closed its own.
+    pub(super) fn close(&mut self, addresses: &[SocketAddr]) {
+        self.0.retain(|_, socket| !socket.local_addr().is_ok_and(|address| addresses.contains(&address)));
+    }
+
     /// A tenant's, in the order of its addresses.
     pub(super) fn of(&self, plan: &Plan) -> io::Result<Vec<TcpListener>> {
         let socket = |key| self.0.get(&key).expect("all were bound").try_clone();

@@ -1,0 +1,104 @@
+//! The admin: where the host tells of itself and takes commands, over HTTP, on a thread of its own.
+//!
+//! There is a Unix socket for this user alone, and perhaps an address of loopback, which tells and takes no commands: who
+//! connects there is not asked who they are. What is told comes from whoever is [`Observed`]; a command goes to them as
+//! an [`Order`], and its answer comes back.
+
+pub mod client;
+mod exposition;
+mod metrics;
+mod order;
+mod process;
+mod routes;
+mod server;
+mod socket;
+mod status;
+mod table;
+pub mod terminal;
+
+use std::{
+    io,
+    net::TcpListener,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use tokio::{runtime::Builder, sync::oneshot};
+
+pub use order::{Answer, Command, Order};
+pub use process::Process;
+pub use socket::{AdminSocket, SocketError};
+pub use status::{HostStatus, Meter, Phase, PoolStatus, State, TenantStatus};
+
+use crate::metrics::CallHistogram;
+
+/// Who the admin tells of. It is asked on the admin's thread, at each request.
+pub trait Observed: Send + Sync {
+    /// The host as it is now.
+    fn host(&self) -> HostStatus;
+
+    /// Its tenants, in the order of the file.
+    fn tenants(&self) -> Vec<Observation>;
+
+    /// Passes a command on, or drops it if the host is ending. It must not wait.
+    fn order(&self, order: Order);
+}
+
+/// What is told of a tenant.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    /// What everybody is told.
+    pub status: TenantStatus,
+    /// What its guests' calls took of the host's time.
+    pub calls: Vec<CallHistogram>,
+}
+
+/// The admin's thread. Dropping this ends it, and removes its socket.
+#[derive(Debug)]
+pub struct Admin {
+    // In this order: nobody else has a socket of this name before it is removed.
+    socket: Option<AdminSocket>,
+    /// Dropped, it tells the thread to end.
+    end: Option<oneshot::Sender<()>>,
+    /// None once joined.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Admin {
+    /// Serves what there is of the two.
+    pub fn start(
+        socket: Option<AdminSocket>,
+        address: Option<TcpListener>,
+        observed: Arc<dyn Observed>,
+    ) -> io::Result<Self> {
+        let unix = socket.as_ref().map(AdminSocket::listener).transpose()?;
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+        let (end, ended) = oneshot::channel();
+        let listeners = {
+            // They are registered with the runtime that is entered.
+            let _entered = runtime.enter();
+            server::Listeners::new(unix, address)?
+        };
+        let thread = thread::Builder::new().name("admin".into()).spawn(move || {
+            // An error tells that the sender was dropped, which is how it tells the end.
+            let _ = runtime.block_on(async {
+                tokio::select! {
+                    ended = ended => ended.ok(),
+                    () = listeners.serve(observed) => None,
+                }
+            });
+        })?;
+        Ok(Self { socket, end: Some(end), thread: Some(thread) })
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.socket = None;
+        self.end = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has told of itself.
+            let _ = thread.join();
+        }
+    }
+}

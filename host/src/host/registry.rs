@@ -1,0 +1,160 @@
+//! What the admin is told of the host: written by the main thread, read by the admin's.
+
+use std::{
+    net::TcpListener,
+    path::Path,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::Ordering,
+        mpsc::{SendError, Sender},
+    },
+    time::Instant,
+};
+
+use conet_rt::Group;
+
+use super::{bind, occurrence::Occurrence};
+use crate::{
+    admin::{
+        Admin, AdminSocket, HostStatus, Meter, Observation, Observed, Order, Phase, Process, State,
+        TenantStatus,
+    },
+    config::file::HostSection,
+    exit::StartError,
+    imports::Context,
+    messages::Messages,
+    tenancy::role::Role,
+};
+
+/// How the host is, and its tenants.
+pub(super) struct Registry {
+    began: Instant,
+    events: Sender<Occurrence>,
+    now: Mutex<Now>,
+}
+
+struct Now {
+    phase: Phase,
+    workers: usize,
+    tenants: Vec<Registered>,
+}
+
+/// A tenant in it.
+#[derive(Clone)]
+pub(super) struct Registered {
+    pub(super) context: Arc<Context>,
+    pub(super) role: Role,
+    pub(super) state: State,
+    /// Of versions that end, from before the file was read again.
+    pub(super) older: Vec<Arc<Context>>,
+}
+
+impl Registry {
+    /// Of a host that starts; commands become `events`.
+    pub(super) fn new(events: Sender<Occurrence>) -> Self {
+        let now = Mutex::new(Now { phase: Phase::Starting, workers: 0, tenants: Vec::new() });
+        Self { began: Instant::now(), events, now }
+    }
+
+    /// How far the host is now.
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.lock().phase = phase;
+    }
+
+    /// All tenants, as they are now on so many workers.
+    pub(super) fn set_tenants(&self, workers: usize, tenants: impl Iterator<Item = Registered>) {
+        let tenants = tenants.collect();
+        let mut now = self.lock();
+        (now.workers, now.tenants) = (workers, tenants);
+    }
+
+    /// Starts the admin, if the file asks for one.
+    pub(super) fn serve(
+        self: &Arc<Self>,
+        section: &HostSection,
+        messages: &Messages,
+    ) -> Result<Option<Admin>, StartError> {
+        if section.admin.is_none() && section.admin_address.is_none() {
+            return Ok(None);
+        }
+        let socket = section.admin.as_ref().map(|at| admin_socket(&at.value)).transpose()?;
+        let listener = section.admin_address.as_ref().map(|at| bind(at.value, None)).transpose()?;
+        let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let admin = Admin::start(socket, listener, self.clone())?;
+        if let Some(at) = &section.admin {
+            messages.say(format_args!("admin at {}", at.value.display()));
+        }
+        if let Some(address) = address {
+            messages.say(format_args!("admin at http://{address}/"));
+        }
+        Ok(Some(admin))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn admin_socket(path: &Path) -> Result<AdminSocket, StartError> {
+    AdminSocket::bind(path).map_err(|error| StartError::Admin { path: path.to_owned(), error })
+}
+
+impl Observed for Registry {
+    fn host(&self) -> HostStatus {
+        let (phase, workers) = {
+            let now = self.lock();
+            (now.phase, now.workers)
+        };
+        HostStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            phase,
+            uptime_seconds: self.began.elapsed().as_secs_f64(),
+            workers,
+            process: Process::read(),
+        }
+    }
+
+    fn tenants(&self) -> Vec<Observation> {
+        // The lock is not held while counters are summed.
+        let tenants = self.lock().tenants.clone();
+        tenants.iter().map(Registered::observe).collect()
+    }
+
+    fn order(&self, order: Order) {
+        // The main thread has gone: without an answer, that is told.
+        let (Ok(()) | Err(SendError(_))) = self.events.send(Occurrence::Ordered(order));
+    }
+}
+
+impl Registered {
+    /// It, and those before it.
+    pub(super) fn into_contexts(mut self) -> Vec<Arc<Context>> {
+        self.older.push(self.context);
+        self.older
+    }
+
+    fn observe(&self) -> Observation {
+        let Self { context, role, state, older } = self;
+        let counters = context.metrics.snapshot();
+        let mut connections = Meter::from(&*context.connections);
+        // An accept takes its permit first: with nobody connected, each worker may hold one.
+        connections.used = connections.used.saturating_sub(context.held_for_accepts.load(Ordering::Relaxed));
+        let status = TenantStatus {
+            name: context.name.clone(),
+            state: *state,
+            role: role.name().to_owned(),
+            listeners: context.listening.addresses(),
+            weight: context.group.weight().get() / Group::DEFAULT_WEIGHT,
+            older_coroutines: older.iter().map(|context| context.coroutines.used()).sum(),
+            cpu_seconds: context.group.cpu_time().as_secs_f64(),
+            connections,
+            outbound: (&*context.outbound).into(),
+            coroutines: (&*context.coroutines).into(),
+            instances: (&*context.instances).into(),
+            memory_bytes: (&*context.memory).into(),
+            pools: context.pools.stats().into(),
+            counters: counters.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+        };
+        Observation { status, calls: context.metrics.call_histograms() }
+    }
+}
