@@ -151,10 +151,10 @@ mod tests {
     #[test]
     fn what_is_kept_is_there_for_the_next_one() {
         let shared = Arc::new(SharedListeners::default());
-        let (first, share, _) = shared.get_or_bind(ANY, 1, bind(ANY)).expect("a free port");
+        let (first, share, _) = shared.get_or_bind(ANY, ids::next(), bind(ANY)).expect("a free port");
         let kept = shared.kept();
         drop(share);
-        let (second, next, new) = shared.get_or_bind(ANY, 2, bind(ANY)).expect("shared");
+        let (second, next, new) = shared.get_or_bind(ANY, ids::next(), bind(ANY)).expect("shared");
         assert_eq!((port(second), new), (port(first), false));
         drop(kept);
         assert_eq!(shared.lock().len(), 1);
