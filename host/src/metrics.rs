@@ -129,6 +129,22 @@ counters! {
     denied,
     /// Coroutines refused by a limit.
     coroutines_refused,
+    /// Handles refused because an instance had as many as it may.
+    handles_refused,
+    /// Listeners refused by their limit.
+    listeners_refused,
+    /// Accepts that had to wait because there were as many connections as there may be.
+    connections_waited,
+    /// Connects refused because the wait for a place was too long.
+    outbound_refused,
+    /// Connects that took longer than the host allows.
+    connects_timed_out,
+    /// Lookups of names refused because there were too many in a second.
+    lookups_refused,
+    /// Pools refused by their limit.
+    pools_refused,
+    /// Coroutines cut off because they had not finished within the drain.
+    cut_off,
     /// Times memory or a table was not allowed to grow.
     memory_refused,
     /// Slices that ended with a yield to other coroutines of the worker.

@@ -7,6 +7,7 @@ use conet_tests::config::Config;
 use conet_tests::crowd::Crowd;
 use conet_tests::host::{Exit, Launch};
 use conet_tests::process::Signal;
+use conet_tests::upstream::Upstream;
 use conet_tests::{artifacts, peer, turn};
 
 const SHARED: &str = "shared-instances = true";
@@ -152,6 +153,56 @@ fn a_tenant_s_limits_are_its_own() {
     assert_eq!(&answer, b"waits");
     drop((second, many));
     host.stop();
+}
+
+/// It prints a million lines as fast as it can.
+#[test]
+fn guests_print_no_more_than_their_rate() {
+    let limits = "[tenant.limits]\nlog-rate = \"1KiB\"\nlog-line = \"4\"";
+    let config = Config::new()
+        .tenant("loud", "print_much", &format!("restart = \"never\"\nargs = [\"100000\"]\n{limits}"))
+        .handler("other", "echo-handler", "");
+    let host = Launch::serve(&config).flag("-vv").start();
+    host.wait_line("is not started again");
+    peer::echo_exact(host.connect_to("other"), 10_000);
+    host.signal(Signal::TERM);
+    let exit = host.wait_exit();
+    let printed = exit.stderr.matches("INFO guest tenant=loud").count();
+    assert!((1..5_000).contains(&printed), "{printed} lines");
+    exit.assert_stderr("cut=true");
+    let lost = counter(&exit.stderr, "log_lines_lost");
+    assert!(lost > 90_000, "{lost} lost");
+}
+
+#[test]
+fn a_tenant_s_connects_and_lookups_have_limits() {
+    let upstream = Upstream::echo();
+    let name = format!("localhost:{}", upstream.addr().port());
+    for (limits, counts) in [
+        ("lookups = 3", "lookups_refused"),
+        ("outbound = 1\noutbound-wait = \"1ms\"\nlookups = \"off\"", "outbound_refused"),
+    ] {
+        let lines = format!(
+            "restart = \"never\"\nargs = [{name:?}, \"--connections\", \"20\", \"--requests\", \"2000\"]\n\
+             allow-connect = [\"localhost:*\"]\n[tenant.limits]\n{limits}"
+        );
+        let config = Config::host(SHARED).tenant("c", "client", &lines);
+        let host = Launch::serve(&config).flag("-vv").start();
+        host.wait_line("is not started again");
+        host.signal(Signal::TERM);
+        let exit = host.wait_exit();
+        let refused = counter(&exit.stderr, counts);
+        assert!((1..=19).contains(&refused), "{counts}={refused}: {exit:?}");
+    }
+}
+
+/// A counter of the one tenant that has counted it.
+fn counter(stderr: &str, name: &str) -> u64 {
+    let key = format!(" {name}=");
+    let values = stderr.split(&key).skip(1);
+    values
+        .map(|rest| rest.split(' ').next().and_then(|value| value.parse::<u64>().ok()).expect("a number"))
+        .sum()
 }
 
 #[test]

@@ -54,6 +54,9 @@ pub struct Limits {
     /// How long connecting may take from then on, names looked up and all addresses tried, whatever the guest asks for.
     pub connect_max: Duration,
 
+    /// Names looked up in a second.
+    pub lookups_per_second_max: Option<usize>,
+
     /// CPU time between two blocking points; a coroutine that uses more is trapped.
     pub cpu_max: Duration,
 
@@ -122,6 +125,7 @@ impl Default for Limits {
             outbound_max: 64,
             outbound_wait_max: Duration::from_secs(5),
             connect_max: Duration::from_secs(5),
+            lookups_per_second_max: None,
             cpu_max: Duration::from_secs(1),
             log_bytes_per_second_max: 64 * KIB,
             log_line_bytes_max: 4 * KIB,
@@ -146,6 +150,7 @@ impl Limits {
                 bytes_per_second_min: None,
             },
             keepalive: Some(Duration::from_secs(60)),
+            lookups_per_second_max: Some(20),
             ..Limits::default()
         }
     }

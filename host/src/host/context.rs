@@ -87,6 +87,8 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         instances: part(shares.map(|shares| &shares.instances), room.instances),
         memory: Quota::new(limits.tenant_memory_bytes_max as u64),
         pools: Pools::new(&limits),
+        // A second's at once: programs look up what they need at their start.
+        lookup_rate: limits.lookups_per_second_max.map(|rate| Rate::new(rate as u64, rate as u64)),
         resolver,
         listeners: part(sockets, limits.listeners_max * room.copies.max(1)),
         listening: Arc::default(),

@@ -14,7 +14,7 @@ use conet_rt::{
 use rustix::io::Errno;
 use tracing::warn;
 
-use super::{Context, admission::Admission};
+use super::{Context, admission::Admission, view::noting_wait};
 use crate::{bindings::net::types::ErrorCode, imports::error};
 
 /// A connection that has been accepted, and what it holds.
@@ -45,7 +45,10 @@ pub async fn accept(context: &Context, listener: &TcpListener) -> Result<Accepte
 
 async fn admitted(context: &Context, listener: &TcpListener) -> io::Result<Accepted> {
     loop {
-        let permit = context.connections.acquire().await;
+        let (permit, waited) = noting_wait(context.connections.acquire()).await;
+        if waited {
+            context.metrics.connections_waited.increment();
+        }
         let _held = Held::new(&context.held_for_accepts);
         if let Some(rate) = &context.accept_rate {
             while let Err(wait) = rate.take(1) {

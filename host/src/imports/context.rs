@@ -72,6 +72,8 @@ pub struct Context {
     pub memory: Arc<Quota>,
     /// Client connections kept open.
     pub pools: Pools,
+    /// How often a name is looked up, if that is limited.
+    pub lookup_rate: Option<Rate>,
     /// Names to addresses.
     pub resolver: Arc<Resolver>,
     /// Listeners; each copy's handle on a shared one counts.
@@ -198,6 +200,7 @@ impl Context {
             instances: Quota::new(limits.coroutines_max as u64),
             memory: Quota::new(limits.tenant_memory_bytes_max as u64),
             pools: Pools::new(&limits),
+            lookup_rate: None,
             resolver: Arc::new(Resolver::new()),
             listening: Arc::default(),
             shared_listeners: None,

@@ -32,9 +32,17 @@ pub(crate) async fn connect(
     allow(context, &target)?;
     let permit = permit(context, deadline).await?;
     let limit = time::after(connect_max);
-    let deadline = deadline.map_or(limit, |deadline| deadline.min(limit));
-    let addresses = within(Some(deadline), addresses(context, target)).await?;
-    let stream = first_of(&addresses, deadline).await?;
+    let until = deadline.map_or(limit, |deadline| deadline.min(limit));
+    let connected = async {
+        let addresses = within(Some(until), addresses(context, target)).await?;
+        first_of(&addresses, until).await
+    };
+    let stream = connected.await.inspect_err(|code| {
+        let ours = deadline.is_none_or(|deadline| limit < deadline);
+        if *code == ErrorCode::TimedOut && ours {
+            context.metrics.connects_timed_out.increment();
+        }
+    })?;
     context.metrics.connected.increment();
     Ok((stream, permit))
 }
@@ -88,6 +96,10 @@ async fn addresses(context: &Context, target: Target) -> Result<Vec<SocketAddr>,
         Target::Address(address) => return Ok(vec![address]),
         Target::Name(name, port) => (name, port),
     };
+    if context.lookup_rate.as_ref().is_some_and(|rate| !rate.try_take(1)) {
+        context.metrics.lookups_refused.increment();
+        return Err(ErrorCode::LimitExceeded);
+    }
     let resolved = context.resolver.resolve(&name, port).await.map_err(|error| {
         tracing::debug!(tenant = %context.name, %error, "lookup failed");
         match error {
@@ -122,7 +134,12 @@ async fn permit(context: &Context, deadline: Option<Instant>) -> Result<Permit, 
         Some(deadline) if deadline < patience => (deadline, ErrorCode::TimedOut),
         _ => (patience, ErrorCode::LimitExceeded),
     };
-    time::timeout_at(Some(until), place(&context.outbound, &context.pools)).await.map_err(|_| error)
+    time::timeout_at(Some(until), place(&context.outbound, &context.pools)).await.map_err(|_| {
+        if error == ErrorCode::LimitExceeded {
+            context.metrics.outbound_refused.increment();
+        }
+        error
+    })
 }
 
 /// A unit of `outbound`, for which an idle connection of `pools` is closed if need be.

@@ -79,7 +79,10 @@ impl HostPool for View {
         }
         match self.context.pools.open(target.clone(), options.map(Into::into)) {
             Ok(pool) => self.push(PoolHandle { pool, target }),
-            Err(pool::TooManyPools) => Ok(Err(ErrorCode::LimitExceeded)),
+            Err(pool::TooManyPools) => {
+                self.context.metrics.pools_refused.increment();
+                Ok(Err(ErrorCode::LimitExceeded))
+            }
         }
     }
 

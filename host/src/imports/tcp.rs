@@ -429,7 +429,10 @@ impl View {
             return Err(ErrorCode::ShuttingDown);
         }
         context.grants.allows_listen(address).map_err(|denied| egress::refuse(&context, &denied))?;
-        let Some(permit) = context.listeners.try_acquire(1) else { return Err(ErrorCode::LimitExceeded) };
+        let Some(permit) = context.listeners.try_acquire(1) else {
+            context.metrics.listeners_refused.increment();
+            return Err(ErrorCode::LimitExceeded);
+        };
         let options = ListenOptions { keepalive: context.limits.keepalive, ..ListenOptions::default() };
         let bind = || options.listen(address).map(OwnedFd::from);
         let bound = match &context.shared_listeners {

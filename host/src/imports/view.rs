@@ -139,7 +139,10 @@ impl View {
     ) -> wasmtime::Result<Result<Resource<T>, ErrorCode>> {
         match self.table.push(entry) {
             Ok(handle) => Ok(Ok(handle)),
-            Err(ResourceTableError::Full) => Ok(Err(ErrorCode::LimitExceeded)),
+            Err(ResourceTableError::Full) => {
+                self.context.metrics.handles_refused.increment();
+                Ok(Err(ErrorCode::LimitExceeded))
+            }
             Err(error) => Err(error.into()),
         }
     }

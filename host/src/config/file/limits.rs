@@ -63,6 +63,8 @@ section! {
         "outbound-wait": outbound_wait: Duration = "`\"5s\"`",
         /// How long connecting may take, names looked up and all addresses tried.
         "connect": connect: Duration = "`\"5s\"`",
+        /// Names looked up in a second, and as many at once. More fail.
+        "lookups": lookups: OrOff<Count> = "20",
         /// CPU time between two calls that wait; more is a trap.
         "cpu": cpu: Duration = "`\"50ms\"`",
         /// What the guests print in a second that is logged. More is lost, and counted.
@@ -125,6 +127,7 @@ impl LimitsSection {
             outbound_max: count(&self.outbound, standard.outbound_max),
             outbound_wait_max: time(&self.outbound_wait, standard.outbound_wait_max),
             connect_max: time(&self.connect, standard.connect_max),
+            lookups_per_second_max: or_off(&self.lookups, standard.lookups_per_second_max, |at| at.0),
             cpu_max: time(&self.cpu, standard.cpu_max),
             log_bytes_per_second_max: size(&self.log_rate, standard.log_bytes_per_second_max),
             log_line_bytes_max: size(&self.log_line, standard.log_line_bytes_max),

@@ -196,3 +196,37 @@ fn the_reference_s_example_is_right() {
     let example = example.expect("there is one").replace("secrets", "#");
     parse(&example).expect("it is right");
 }
+
+/// Whoever adds a limit says what is promised, how it is counted and which test holds it to that.
+#[test]
+fn every_limit_is_specified_counted_and_tested() {
+    use section::Section;
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let text = fs::read_to_string(format!("{root}/SPECIFICATION.md")).expect("it is there");
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+        .collect();
+    let counters: Vec<&str> =
+        crate::metrics::Metrics::default().snapshot().iter().map(|(name, _)| *name).collect();
+    let quoted =
+        |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    for key in limits::LimitsSection::KEYS {
+        let row = rows.iter().find(|row| quoted(row[0]).iter().any(|name| name == key.name));
+        let row = row.unwrap_or_else(|| panic!("SPECIFICATION.md has no row for `{}`", key.name));
+        let [_, _, _, counted, tested] = row[..] else { panic!("`{}`: five columns", key.name) };
+        let known = quoted(counted).iter().any(|name| counters.contains(&name.as_str()));
+        assert!(known || counted.starts_with("not counted: "), "`{}`: no counter in {counted:?}", key.name);
+        let tests = quoted(tested);
+        assert!(!tests.is_empty() || tested.starts_with("no test yet: "), "`{}`: no test", key.name);
+        for test in tests {
+            let (file, function) = test.split_once("::").unwrap_or_else(|| panic!("{test} names no file"));
+            let source = [format!("{root}/tests/tests/{file}.rs"), format!("{root}/host/src/{file}.rs")]
+                .iter()
+                .find_map(|path| fs::read_to_string(path).ok())
+                .unwrap_or_else(|| panic!("{test}: no such file"));
+            assert!(source.contains(&format!("fn {function}()")), "{test} is not there");
+        }
+    }
+}

@@ -183,6 +183,7 @@ impl Running {
         if cut_off {
             let left = self.context().coroutines.used();
             warn!(tenant = %self.context().name, "the drain's deadline has passed: cutting off {left} coroutines");
+            self.context().metrics.cut_off.add(left);
             self.tenant.cut_off();
             // Once is enough.
             self.leaves_at = Some(now + FOR_EVER);
