@@ -10,6 +10,7 @@ mod registry;
 mod room;
 mod run;
 mod serve;
+mod shares;
 mod wishes;
 mod workers;
 

@@ -7,7 +7,7 @@ use std::sync::{
 
 use conet_rt::Group;
 
-use super::room::{Room, Shares};
+use super::{room::Room, shares::Shares};
 use crate::{
     config::{
         limits::{Limits, PeerLimits},

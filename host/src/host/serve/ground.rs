@@ -8,12 +8,7 @@ use std::{
 use conet_rt::{Handle, Worker};
 use tracing::warn;
 
-use super::super::{
-    open_cache,
-    plan::Plan,
-    room::{Shares, shape},
-    workers::start_workers,
-};
+use super::super::{open_cache, plan::Plan, room::shape, shares::Shares, workers::start_workers};
 use crate::{
     config::{file::ServeConfig, machine::Machine},
     exit::StartError,
