@@ -129,7 +129,7 @@ pub enum StartError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "; another process listens there: give another address with --listen",
+        io::ErrorKind::AddrInUse => "; another process listens there: give another address",
         io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
         io::ErrorKind::AddrNotAvailable => "; it is not an address of this machine",
         _ => "",
