@@ -4,9 +4,9 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
 
 use conet_tests::config::Config;
 use conet_tests::crowd::Crowd;
@@ -188,7 +188,7 @@ fn no_connection_is_lost_over_many_reloads() {
     let dropped = listen_drops();
     let mut crowd = Crowd::connect(host.addr_of("held"), held);
     crowd.round(0);
-    let load = Load::start(host.addr_of("a"), 8);
+    let mut load = Load::start(host.addr_of("a"), 8);
     for number in 1..=reloads {
         reload(&host, &mut config, file(number));
         load.wait_more(50);
@@ -204,35 +204,39 @@ fn no_connection_is_lost_over_many_reloads() {
 /// New connections, one after the other in each of some threads, with an exchange each.
 struct Load {
     stop: Arc<AtomicBool>,
-    served: Arc<AtomicUsize>,
+    /// One for each that was served.
+    served: Receiver<()>,
+    count: usize,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Load {
     fn start(addr: SocketAddr, threads: usize) -> Self {
-        let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (sender, served) = channel();
         let one = || {
-            let (stop, served) = (stop.clone(), served.clone());
+            let (stop, sender) = (stop.clone(), sender.clone());
             thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     let mut stream = peer::connect(addr);
                     peer::round_trip(&mut stream, b"a short connection");
                     stream.shutdown(std::net::Shutdown::Write).expect("it is connected");
                     assert_eq!(peer::read_all(&mut stream), b"", "its end is the end");
-                    served.fetch_add(1, Ordering::Relaxed);
+                    sender.send(()).expect("the test counts");
                 }
             })
         };
         let threads = (0..threads).map(|_| one()).collect();
-        Self { stop, served, threads }
+        Self { stop, served, count: 0, threads }
     }
 
     /// Waits until so many more have been served.
-    fn wait_more(&self, count: usize) {
-        let until = self.served.load(Ordering::Relaxed) + count;
-        while self.served.load(Ordering::Relaxed) < until {
+    fn wait_more(&mut self, count: usize) {
+        self.count += self.served.try_iter().count();
+        for _ in 0..count {
             assert!(self.threads.iter().all(|thread| !thread.is_finished()), "a connection failed");
-            thread::sleep(Duration::from_millis(1));
+            self.served.recv_timeout(PATIENCE).expect("connections are served");
+            self.count += 1;
         }
     }
 
@@ -240,7 +244,7 @@ impl Load {
     fn stop(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().expect("no connection fails"));
-        self.served.load(Ordering::Relaxed)
+        self.count + self.served.try_iter().count()
     }
 }
 

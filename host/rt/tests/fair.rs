@@ -291,8 +291,11 @@ fn a_cancelled_group_s_tasks_are_dropped_and_no_others() {
     let (cancelled, other) = (Group::new(Group::DEFAULT_WEIGHT), Group::new(Group::DEFAULT_WEIGHT));
     block_on(WorkerConfig::default(), async {
         let worker = Handle::current().unwrap();
-        let kept = spawn_in(&other, async {
-            time::sleep(Duration::from_millis(5)).await;
+        let seen = gone.clone();
+        let kept = spawn_in(&other, async move {
+            while seen.load(Ordering::SeqCst) < 3 {
+                time::yield_now().await;
+            }
             true
         });
         for waits in [true, false] {
@@ -309,9 +312,7 @@ fn a_cancelled_group_s_tasks_are_dropped_and_no_others() {
         cancelled.cancel([&worker]);
         let late = Gone(gone.clone());
         spawn_in(&cancelled, async move { drop(late) }).detach();
-        while gone.load(Ordering::SeqCst) < 3 {
-            time::yield_now().await;
-        }
+        // It goes on until the others are gone.
         assert!(kept.await.unwrap());
     })
     .unwrap();

@@ -65,9 +65,7 @@ impl Room {
         machine.check(&Needs { instances, fibers, connections, listeners })?;
         Ok(Self { instances: instances as usize, copies, memory_bytes: memory_bytes(machine, limits) })
     }
-}
 
-impl Room {
     /// A tenant's part of `shares`.
     pub(super) fn within(
         shares: &Shares,

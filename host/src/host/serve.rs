@@ -138,22 +138,34 @@ impl Host {
         Ok(Change { ground: ground.clone(), sockets, begin, end, summary })
     }
 
-    /// New versions first: for a moment both accept, and no connection is refused.
+    /// New versions first: for a moment both accept, and no connection is refused. If one cannot be started, those that
+    /// were end again, and the old ones stay.
     fn carry_out(&mut self, change: Change) -> Result<(), StartError> {
         let Change { ground, sockets, begin, end, summary } = change;
+        let mut begun = Vec::new();
         for (number, mut running, listeners) in begin {
-            running.start(listeners)?;
+            let started = running.start(listeners);
+            // Whatever of it runs tells of its end.
             self.tenants.insert(number, running);
-        }
-        let now = Instant::now();
-        for number in end {
-            if let Some(running) = self.tenants.get_mut(&number) {
-                running.leave(now);
+            begun.push(number);
+            if let Err(error) = started {
+                self.leave(&begun);
+                return Err(error);
             }
         }
+        self.leave(&end);
         (self.ground, self.sockets) = (ground, sockets);
         info!("tenants: {summary}; {} workers", self.ground.handles.len());
         Ok(())
+    }
+
+    fn leave(&mut self, numbers: &[usize]) {
+        let now = Instant::now();
+        for number in numbers {
+            if let Some(running) = self.tenants.get_mut(number) {
+                running.leave(now);
+            }
+        }
     }
 
     /// Tells what came of it, or why all goes on as it was.
