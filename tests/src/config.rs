@@ -45,7 +45,11 @@ impl Config {
 
     /// With a tenant that runs the guest of this name.
     pub fn tenant(self, name: &str, guest: &str, lines: &str) -> Self {
-        let component = artifacts::guest(guest);
+        self.component(name, &artifacts::guest(guest), lines)
+    }
+
+    /// With a tenant that runs the component at this path.
+    pub fn component(self, name: &str, component: &Path, lines: &str) -> Self {
         self.with(&format!("[[tenant]]\nname = {name:?}\ncomponent = {component:?}\n{lines}"))
     }
 

@@ -10,6 +10,15 @@ use rustix::process::{Pid, PidfdFlags, Resource, Rlimit};
 
 use crate::PATIENCE;
 
+/// What the system waits for on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpTimer {
+    /// To see whether the peer is still there.
+    Keepalive,
+    /// Acknowledgements, and what else there is.
+    Other,
+}
+
 /// A live process of ours.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
@@ -74,6 +83,28 @@ impl Process {
             let own = state == "0A" && links.iter().any(|link| link.as_os_str() == socket.as_str());
             u16::from_str_radix(local.rsplit(':').next()?, 16).ok().filter(|_| own)
         })
+    }
+
+    /// What the timer of its end of a connection over IPv4 is for, and when it goes off: `None` if none is set.
+    pub fn tcp_timer(self, own: SocketAddr, peer: SocketAddr) -> Option<(TcpTimer, Duration)> {
+        let sockets =
+            std::fs::read_to_string(format!("/proc/{}/net/tcp", self.pid)).expect("the process is alive");
+        let port = |address: &str| u16::from_str_radix(address.rsplit(':').next()?, 16).ok();
+        let of = |line: &str| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let &[_, local, remote, _, _, timer, ..] = &fields[..] else { return None };
+            (port(local) == Some(own.port()) && port(remote) == Some(peer.port())).then(|| timer.to_owned())
+        };
+        let timer = sockets.lines().find_map(of).expect("the connection is there");
+        let (kind, ticks) = timer.split_once(':').expect("as proc(5) has it");
+        let kind = match kind {
+            "00" => return None,
+            "02" => TcpTimer::Keepalive,
+            _ => TcpTimer::Other,
+        };
+        let ticks = u64::from_str_radix(ticks, 16).expect("as proc(5) has it");
+        let seconds = ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
+        Some((kind, Duration::from_secs_f64(seconds)))
     }
 
     /// Memory mappings.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use conet_tests::artifacts::{guest, scratch, text_component};
+use conet_tests::config::Config;
 use conet_tests::host::{Exit, Launch};
 use conet_tests::peer;
 use wasmparser::{ComponentType, ComponentTypeDeclaration, InstanceTypeDeclaration, Parser, Payload};
@@ -131,6 +132,75 @@ fn component_that_needs_more_memory_than_it_may_have_is_refused() {
     let exit = Launch::guest("echo").option("--memory-max", "64KiB").finish();
     exit.assert_code(4).assert_stderr("--memory-max");
     exit.one_line();
+}
+
+/// Of each one more than the default, which is then allowed by its key.
+#[test]
+fn memories_tables_and_core_instances_beyond_their_numbers_are_refused() {
+    for (key, default, parts) in [
+        ("memories", 2, "(memory 1) ".repeat(3)),
+        ("tables", 8, "(table 1 funcref) ".repeat(9)),
+        ("core-instances", 32, String::new()),
+    ] {
+        let more = if key == "core-instances" { 32 } else { 0 };
+        let more = "(core instance (instantiate $empty)) ".repeat(more);
+        let component = format!(
+            r#"(component
+                 (core module $empty)
+                 (core module $guest {parts} (func (export "run") (result i32) (i32.const 0)))
+                 (core instance $guest (instantiate $guest))
+                 {more}
+                 (func $run (result (result)) (canon lift (core func $guest "run")))
+                 (instance $entry (export "run" (func $run)))
+                 (export "conet:net/program-entry@0.1.0" (instance $entry)))"#
+        );
+        let component = wat::parse_str(component).expect("the text is well formed");
+        let component = file(&format!("{key}.wasm"), &component);
+        let with = |limits: &str| {
+            Config::new().component("t", &component, &format!("restart = \"never\"\n{limits}"))
+        };
+
+        let exit = Launch::serve(&with("")).finish();
+        let line = exit.assert_code(4).one_line();
+        assert!(
+            line.contains(&default.to_string()) && line.contains(&(default + 1).to_string()),
+            "{key}: {line}"
+        );
+
+        let raised = with(&format!("[tenant.limits]\n{key} = {}", default + 1));
+        let host = Launch::serve(&raised).flag("-v").start();
+        host.wait_line("the program returned");
+        host.stop();
+    }
+}
+
+/// A program that grows a table one by one until refused, and fails if that is not after so many.
+#[test]
+fn a_table_grows_to_its_limit_and_no_further() {
+    let component = |most: usize| {
+        let text = format!(
+            r#"(component
+                 (core module $guest
+                   (table $table 1 funcref)
+                   (func (export "run") (result i32)
+                     (loop $more
+                       (br_if $more (i32.ne (table.grow $table (ref.null func) (i32.const 1)) (i32.const -1))))
+                     (i32.ne (table.size $table) (i32.const {most}))))
+                 (core instance $guest (instantiate $guest))
+                 (func $run (result (result)) (canon lift (core func $guest "run")))
+                 (instance $entry (export "run" (func $run)))
+                 (export "conet:net/program-entry@0.1.0" (instance $entry)))"#
+        );
+        file(&format!("table-{most}.wasm"), &wat::parse_str(text).expect("the text is well formed"))
+    };
+    for (most, limits) in [(20_000, ""), (500, "[tenant.limits]\ntable-elements = 500")] {
+        let config =
+            Config::new().component("t", &component(most), &format!("restart = \"never\"\n{limits}"));
+        let host = Launch::serve(&config).flag("-vv").start();
+        host.wait_line("the program returned, and");
+        host.signal(conet_tests::process::Signal::TERM);
+        host.wait_exit().assert_stderr(" memory_refused=1");
+    }
 }
 
 #[test]

@@ -2,10 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use conet_tests::artifacts::text_component;
+use conet_tests::artifacts::{self, text_component};
+use conet_tests::config::Config;
 use conet_tests::host::{Host, Launch};
 use conet_tests::process::Signal;
 use conet_tests::{PATIENCE, peer, turn};
@@ -118,6 +121,80 @@ fn spinning_before_the_first_call_is_ended_too() {
         Launch::component(text_component(name)).option("--cpu-max", "300ms").finish().assert_code(1);
         assert!(start.elapsed() < Duration::from_secs(20), "{name} took {:?}", start.elapsed());
     }
+}
+
+/// Computing, waiting for one thing, or for one thing after the other: all of it is the start.
+#[test]
+fn a_connection_whose_instance_does_not_start_in_time_is_reset() {
+    let _turn = turn();
+    for start in [
+        "(loop $for-ever (br $for-ever))",
+        "(call $sleep (i64.const 3600000000000))",
+        "(loop $for-ever (call $sleep (i64.const 1000000)) (br $for-ever))",
+    ] {
+        let config = Config::host("workers = 1")
+            .component(
+                "slow",
+                &starting(start),
+                "listen = [\"127.0.0.1:0\"]\n[tenant.limits]\nstart = \"200ms\"",
+            )
+            .handler("good", "echo-handler", "");
+        let host = Launch::serve(&config).flag("-vv").start();
+        let mut good = host.connect_to("good");
+        for _ in 0..2 {
+            let mut slow = host.connect_to("slow");
+            peer::round_trip(&mut good, b"beside");
+            peer::expect_reset(&mut slow);
+        }
+        drop(good);
+        host.wait_line("took more than 200ms to start");
+        host.signal(Signal::TERM);
+        host.wait_exit().assert_code(0).assert_stderr(" kills_start=2 ");
+    }
+}
+
+/// The start has a limit of its own, and the CPU budget begins after it; without one, it has the budget.
+#[test]
+fn a_start_may_take_longer_than_the_cpu_budget() {
+    let _turn = turn();
+    let long = "(local $n i32) (local.set $n (i32.const 50000000))
+                (loop $more (br_if $more (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))";
+    let component = starting(long);
+    for (limits, starts) in
+        [("start = \"50s\"", true), ("start = \"off\"", false), ("start = \"10ms\"", false)]
+    {
+        let lines = format!("listen = [\"127.0.0.1:0\"]\n[tenant.limits]\ncpu = \"10ms\"\n{limits}");
+        let host = Launch::serve(&Config::new().component("h", &component, &lines)).start();
+        let mut stream = host.connect_to("h");
+        if starts {
+            assert_eq!(peer::read_all(&mut stream), b"");
+        } else {
+            peer::expect_reset(&mut stream);
+        }
+        host.stop();
+    }
+}
+
+#[test]
+fn a_program_that_does_not_start_in_time_is_ended() {
+    let _turn = turn();
+    let lines = "restart = \"never\"\n[tenant.limits]\nstart = \"200ms\"";
+    let config = Config::new().component("p", &text_component("start_spin"), lines);
+    let host = Launch::serve(&config).start();
+    host.wait_line("the program trapped: took more than 200ms to start");
+    host.stop();
+}
+
+/// The first instance starts, and the one it spawns does not.
+#[test]
+fn a_spawned_coroutine_that_does_not_start_in_time_is_ended() {
+    let _turn = turn();
+    let lines = "restart = \"never\"\n[tenant.limits]\nstart = \"200ms\"";
+    let config = Config::new().component("p", &text_component("spawn_start_spin"), lines);
+    let host = Launch::serve(&config).flag("-vv").start();
+    host.wait_line("a spawned coroutine trapped: took more than 200ms to start");
+    host.wait_line("the program returned, and");
+    host.stop();
 }
 
 /// Receiving at the end of the stream, or with no time to wait, is using CPU: nothing is waited for.
@@ -239,6 +316,30 @@ fn key_that_was_not_given_ends_the_instance() {
 fn memory_that_is_not_there_cannot_be_sent() {
     let host = one_worker("oversized_send").start();
     ends_its_connection_only(&host, "");
+}
+
+/// 2 MiB in one call: a trap under the default of 1 MiB, and clamped where the limit lets it come.
+#[test]
+fn one_call_brings_no_more_from_the_guest_than_host_call() {
+    let host = Launch::serve(&Config::new().handler("h", "huge_send", "")).flag("-vv").start();
+    let mut beside = host.connect_to("h");
+    peer::round_trip(&mut beside, b"before");
+    for _ in 0..3 {
+        let mut stream = host.connect_to("h");
+        peer::round_trip(&mut stream, b"!");
+        peer::expect_reset(&mut stream);
+    }
+    peer::round_trip(&mut beside, b"after");
+    drop(beside);
+    host.signal(Signal::TERM);
+    host.wait_exit().assert_code(0).assert_stderr(" traps=3 ");
+
+    let lines = "[tenant.limits]\nhost-call = \"4MiB\"";
+    let host = Launch::serve(&Config::new().handler("h", "huge_send", lines)).start();
+    let mut stream = host.connect_to("h");
+    peer::round_trip(&mut stream, b"!");
+    assert_eq!(peer::read_all(&mut stream).len(), 65_536);
+    host.stop();
 }
 
 #[test]
@@ -376,6 +477,34 @@ fn spawned_coroutine_has_a_memory_of_its_own() {
 }
 
 /// One worker, so that both connections meet on it.
+/// A handler that does this before it can be called, and then ends each connection at once.
+fn starting(body: &str) -> PathBuf {
+    let text = format!(
+        r#"(component
+             (import "conet:net/tcp@0.1.0" (instance $tcp (export "connection" (type (sub resource)))))
+             (import "conet:net/coroutine@0.1.0" (instance $coroutine
+               (export "sleep" (func (param "duration" u64)))))
+             (alias export $tcp "connection" (type $connection))
+             (core func $sleep (canon lower (func $coroutine "sleep")))
+             (core module $guest
+               (import "host" "sleep" (func $sleep (param i64)))
+               (func $start {body})
+               (start $start)
+               (func (export "handle") (param i32) (result i32) (i32.const 0)))
+             (core instance $guest (instantiate $guest (with "host" (instance (export "sleep" (func $sleep))))))
+             (func $handle (param "connection" (own $connection)) (result (result))
+               (canon lift (core func $guest "handle")))
+             (instance $entry (export "handle" (func $handle)))
+             (export "conet:net/handler-entry@0.1.0" (instance $entry)))"#
+    );
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = artifacts::scratch().join(format!("starting-{number}.wasm"));
+    std::fs::write(&path, wat::parse_str(text).expect("the text is well formed"))
+        .expect("the folder is ours");
+    path
+}
+
 fn one_worker(guest: &str) -> Launch {
     Launch::handler(guest).option("--workers", "1")
 }

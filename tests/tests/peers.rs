@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use conet_tests::config::Config;
 use conet_tests::host::{Host, Launch};
-use conet_tests::process::Signal;
+use conet_tests::process::{Signal, TcpTimer};
 use conet_tests::{PATIENCE, peer};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -80,6 +80,52 @@ fn a_peer_that_takes_nothing_is_reset() {
     let chunk = vec![7; 64 << 10];
     while stream.write_all(&chunk).is_ok() {}
     stop_counted(host, "write_timeouts=1");
+}
+
+/// From ten seconds on it must have sent so much on average; one that has sent enough before may rest.
+#[test]
+fn a_peer_that_sends_too_slowly_is_reset() {
+    let host = limited("echo-handler", "receive-rate-min = 1000\nidle = \"5m\"");
+    let (mut slow, mut quick) = (host.connect_to("h"), host.connect_to("h"));
+    let begun = std::time::Instant::now();
+    peer::round_trip(&mut slow, b"a few bytes");
+    peer::round_trip(&mut quick, &[7; 200_000]);
+    peer::expect_reset(&mut slow);
+    assert!(begun.elapsed() >= std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    peer::round_trip(&mut quick, b"it has sent enough for minutes");
+    drop(quick);
+    stop_counted(host, "rate_timeouts=1");
+}
+
+/// Whether the system looks for a peer that shows no sign shows in its timer; that it then gives it up is the system's word.
+#[test]
+fn the_system_looks_for_a_silent_peer_after_keepalive() {
+    for (limits, after) in
+        [("", Some(60)), ("keepalive = \"200s\"", Some(200)), ("keepalive = \"off\"", None)]
+    {
+        let host = limited("echo-handler", limits);
+        let mut stream = host.connect_to("h");
+        peer::round_trip(&mut stream, b"there");
+        let (own, peer) = (stream.peer_addr().expect("connected"), stream.local_addr().expect("connected"));
+        // Until what it has sent is acknowledged, the timer is for that.
+        let timer = loop {
+            match host.process().tcp_timer(own, peer) {
+                Some((TcpTimer::Other, _)) => continue,
+                Some((TcpTimer::Keepalive, left)) => break Some(left.as_secs()),
+                None => break None,
+            }
+        };
+        match after {
+            // A minute for a machine that is busy with something else.
+            Some(after) => {
+                let left = timer.unwrap_or_else(|| panic!("no timer with {limits:?}"));
+                assert!((after.max(61) - 60..=after).contains(&left), "{left} s of {after}");
+            }
+            None => assert_eq!(timer, None, "switched off"),
+        }
+        drop(stream);
+        host.stop();
+    }
 }
 
 /// Over the limit from one address, another one is served.

@@ -173,7 +173,9 @@ impl Shape {
             .total_stacks(1)
             .max_memory_size(self.memory_bytes_max)
             .max_memories_per_component(self.memories_max)
+            .max_memories_per_module(self.memories_max)
             .max_tables_per_component(self.tables_max)
+            .max_tables_per_module(self.tables_max)
             .max_core_instances_per_component(self.core_instances_max)
             .table_elements(self.table_elements_max);
         pool
