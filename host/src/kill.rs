@@ -13,6 +13,14 @@ pub enum Kill {
         /// The budget.
         budget: Duration,
     },
+    /// Making the instance took too long.
+    #[error(
+        "took more than {limit:?} to start, before anything was called in it; start in its limits gives it longer"
+    )]
+    Start {
+        /// The limit.
+        limit: Duration,
+    },
     /// A coroutine of a shared instance ran off its shadow stack.
     #[error("stack overflow: a coroutine used up its stack; #[conet::main(stack = BYTES)] gives more")]
     ShadowStack,

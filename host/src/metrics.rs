@@ -119,6 +119,8 @@ counters! {
     traps,
     /// Of them, by the CPU budget.
     kills_cpu,
+    /// Of them, because making the instance took too long.
+    kills_start,
     /// Of them, by a panic of the host itself.
     host_panics,
     /// Times the program was started again.

@@ -13,6 +13,7 @@ mod sections;
 pub mod shared;
 pub mod slice;
 pub mod stack_check;
+mod start;
 pub mod store;
 pub mod threads;
 pub mod ticker;

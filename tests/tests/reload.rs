@@ -127,6 +127,14 @@ fn a_wrong_file_is_refused_and_all_goes_on() {
         assert_eq!(ask(&mut stream), "0001");
         assert_eq!(ask(&mut host.connect_to("v")), "0001");
     }
+    // A component of which no instance can be made.
+    let spins = conet_tests::artifacts::text_component("handler_start_spin");
+    let lines = "listen = [\"127.0.0.1:0\"]\n[tenant.limits]\nstart = \"100ms\"";
+    config.replace(Config::new().component("v", &spins, lines));
+    host.signal(Signal::HUP);
+    host.wait_line("took more than 100ms to start");
+    assert_eq!(ask(&mut stream), "0001");
+    assert_eq!(ask(&mut host.connect_to("v")), "0001");
     // An address that is taken: nothing of the file is taken up.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let listen = format!("listen = [\"{}\"]", taken.local_addr().expect("it is bound"));

@@ -57,6 +57,9 @@ pub struct Limits {
     /// Names looked up in a second.
     pub lookups_per_second_max: Option<usize>,
 
+    /// CPU time for an instance to be made, and as long for what it waits for meanwhile; one that takes more is trapped. With
+    /// none, it is what a coroutine has between two blocking points.
+    pub start_max: Option<Duration>,
     /// CPU time between two blocking points; a coroutine that uses more is trapped.
     pub cpu_max: Duration,
 
@@ -126,6 +129,7 @@ impl Default for Limits {
             outbound_wait_max: Duration::from_secs(5),
             connect_max: Duration::from_secs(5),
             lookups_per_second_max: None,
+            start_max: None,
             cpu_max: Duration::from_secs(1),
             log_bytes_per_second_max: 64 * KIB,
             log_line_bytes_max: 4 * KIB,
@@ -140,6 +144,7 @@ impl Limits {
     /// What `serve` uses where its file says nothing: tenants do not know each other.
     pub fn serve() -> Limits {
         Limits {
+            start_max: Some(Duration::from_secs(1)),
             cpu_max: Duration::from_millis(50),
             connections_per_ip_max: Some(256),
             accepts_per_second_max: Some(2_000),

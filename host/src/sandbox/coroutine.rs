@@ -19,6 +19,7 @@ use super::{
     component::Loaded,
     pooled::Pooled,
     slice::{self, Yield},
+    start,
     store::{Occupancy, State, store},
     trap::Ended,
 };
@@ -131,9 +132,13 @@ impl Sandbox {
     ) -> Ended {
         let fate = store.data().view.fate.clone();
         let last_yield = store.data().slice.last_yield.clone();
+        let making_yield = last_yield.clone();
         let call = Box::pin(async {
             self.context.metrics.instances.increment();
-            let instance = loaded.pre.instantiate_async(&mut store).await?;
+            let limit = self.context.limits.start_max;
+            let making = loaded.pre.instantiate_async(&mut store);
+            let instance = start::within(limit, &self.context.metrics, &making_yield, making).await?;
+            store.data_mut().slice.started();
             body(&mut store, instance).await
         });
         let turns = Turns { call, last_yield, made_room: false };

@@ -31,6 +31,8 @@ pub struct Slice {
     used: Duration,
     /// This thread's CPU time when `used` was last brought up to date; none before the first time.
     since: Option<Duration>,
+    /// The instance is being made: the budget is that of its start, which nothing renews.
+    starting: bool,
     /// The store's last yield, which returns while the store is out of reach.
     pub(super) last_yield: Arc<Yield>,
 }
@@ -82,7 +84,13 @@ pub(super) fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Re
     let State { view, slice, .. } = store.data_mut();
     let limits = &view.context.limits;
     let metrics = &view.context.metrics;
-    if slice.charge(view.blocking_points) >= limits.cpu_max {
+    let used = slice.charge(view.blocking_points);
+    if let Some(limit) = limits.start_max.filter(|_| slice.starting) {
+        if used >= limit {
+            metrics.kills_start.increment();
+            return Err(Kill::Start { limit }.into());
+        }
+    } else if used >= limits.cpu_max {
         metrics.kills_cpu.increment();
         return Err(Kill::CpuBudget { budget: limits.cpu_max }.into());
     }
@@ -95,12 +103,24 @@ pub(super) fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Re
 }
 
 impl Slice {
+    /// That of a store whose instance is to be made.
+    pub(super) fn starting(within_limit: bool) -> Self {
+        Self { starting: within_limit, ..Self::default() }
+    }
+
+    /// The instance has been made: what it uses from now on is charged afresh.
+    pub(super) fn started(&mut self) {
+        self.starting = false;
+        self.used = Duration::ZERO;
+        self.since = None;
+    }
+
     /// Brings the CPU time used since the last blocking point up to date.
     ///
     /// Measuring begins with the second deadline after one: most coroutines wait again long before, and reading this
     /// clock is a system call.
     fn charge(&mut self, blocking_points: u64) -> Duration {
-        if self.blocking_points != blocking_points {
+        if self.blocking_points != blocking_points && !self.starting {
             self.blocking_points = blocking_points;
             self.used = Duration::ZERO;
             self.since = None;
@@ -179,6 +199,23 @@ mod tests {
         assert!(deadline(&mut slice) < used + CPU, "others' is not");
         compute();
         assert!(deadline(&mut slice) >= used + CPU, "its own is");
+    }
+
+    /// A start function that sleeps now and then is no quicker for it.
+    #[test]
+    fn a_wait_renews_the_budget_but_that_of_a_start() {
+        for starting in [false, true] {
+            let mut slice = Slice::starting(starting);
+            begin_turn();
+            deadline(&mut slice);
+            deadline(&mut slice);
+            compute();
+            assert!(deadline(&mut slice) >= CPU);
+            let used = slice.charge(2);
+            assert_eq!(used >= CPU, starting, "{used:?}");
+            slice.started();
+            assert_eq!(deadline(&mut slice), Duration::ZERO, "once it is made all begins afresh");
+        }
     }
 
     /// As `at_deadline` does it.

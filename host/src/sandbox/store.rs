@@ -56,7 +56,7 @@ pub fn store(engine: &Engine, context: &Arc<Context>, occupancy: Occupancy, id: 
     let state = State {
         view: View::new(context.clone(), id, handles_max),
         limiter: Limiter::new(context.clone(), memory_bytes_max as u64),
-        slice: Slice::default(),
+        slice: Slice::starting(limits.start_max.is_some()),
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.limiter);

@@ -137,11 +137,14 @@ impl Tenant {
         let worker = self.workers.first().expect("a host has workers");
         let stopped = || "a worker has stopped".to_owned();
         worker.spawn_in(&self.context().group, rehearse).map_err(|_| stopped())?;
-        match ended.recv_timeout(REHEARSAL_MAX) {
+        // It has its CPU time in turn with the others.
+        let start_max = self.context().limits.start_max.unwrap_or_default();
+        let patience = REHEARSAL_MAX + start_max * REHEARSAL_STARTS;
+        match ended.recv_timeout(patience) {
             Ok(Ended::Trapped(trapped)) => Err(trapped.cause),
             Ok(Ended::Exit(code)) => Err(format!("it exits with {code} when an instance is made")),
             Ok(Ended::Returned(_)) => Ok(()),
-            Err(_) => Err(format!("no instance was made within {REHEARSAL_MAX:?}")),
+            Err(_) => Err(format!("no instance was made within {patience:?}")),
         }
     }
 
@@ -171,6 +174,8 @@ impl Tenant {
 
 /// How long the first instance of a new version may take to be made, on a worker that others use, too.
 const REHEARSAL_MAX: Duration = Duration::from_secs(5);
+/// And so many times what it may take by its own limit.
+const REHEARSAL_STARTS: u32 = 8;
 
 /// A fresh instance for each connection.
 async fn serve_isolated(sandbox: &Arc<Sandbox>, listener: &TcpListener) -> Result<(), ErrorCode> {

@@ -65,6 +65,9 @@ section! {
         "connect": connect: Duration = "`\"5s\"`",
         /// Names looked up in a second, and as many at once. More fail.
         "lookups": lookups: OrOff<Count> = "20",
+        /// CPU time that an instance may take to be made, its modules' start functions run, and as long again for what these
+        /// wait for; more is a trap. `"off"` leaves `cpu` to bound it.
+        "start": start: OrOff<Duration> = "`\"1s\"`",
         /// CPU time between two calls that wait; more is a trap.
         "cpu": cpu: Duration = "`\"50ms\"`",
         /// What the guests print in a second that is logged. More is lost, and counted.
@@ -128,6 +131,7 @@ impl LimitsSection {
             outbound_wait_max: time(&self.outbound_wait, standard.outbound_wait_max),
             connect_max: time(&self.connect, standard.connect_max),
             lookups_per_second_max: or_off(&self.lookups, standard.lookups_per_second_max, |at| at.0),
+            start_max: or_off(&self.start, standard.start_max, |at| at),
             cpu_max: time(&self.cpu, standard.cpu_max),
             log_bytes_per_second_max: size(&self.log_rate, standard.log_bytes_per_second_max),
             log_line_bytes_max: size(&self.log_line, standard.log_line_bytes_max),
