@@ -1,7 +1,9 @@
 //! The command line.
 
 mod compare;
+mod drain;
 mod instructions;
+mod isolation;
 mod load;
 
 use std::fmt::Display;
@@ -86,6 +88,18 @@ enum Command {
     /// by the difference of requests. Unlike a time, the result is the same whatever else the machine does,
     /// to about one per cent, so it can be recorded and checked. Needs valgrind. Takes about a minute.
     Instructions(instructions::InstructionsArgs),
+    /// Measure what a tenant notices of a bad neighbour on the same worker: latencies of the echo server, idle neighbour
+    /// and attack in turn, for each kind of attack.
+    ///
+    /// The probe is an open loop, 2,000 messages of 64 bytes a second over 64 connections and 200 new connections a second;
+    /// latencies count from the time a message was meant to be sent. Needs two cores, and chrt. Ends with 1 if the echo
+    /// server had an error or a wrong byte, or if an attack left something behind in the host; how the latencies were is
+    /// for you to judge.
+    Isolation(isolation::IsolationArgs),
+    /// Measure a drain: SIGTERM with requests under way. How many are lost, and how long after the last one the host ends.
+    ///
+    /// Ends with 1 if one was lost.
+    Drain(drain::DrainArgs),
     /// Baseline: a raw epoll loop on one thread.
     ServeEpoll {
         /// Discard what comes instead of sending it back.
@@ -135,6 +149,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Command::Compare(args) => compare::run(args),
         Command::Instructions(args) => instructions::run(args),
+        Command::Isolation(args) => isolation::run(args),
+        Command::Drain(args) => drain::run(args),
         Command::ServeEpoll { address, discard } => {
             serve::raise_open_files()?;
             let server = serve::epoll::Server::bind(address, service(discard))?;

@@ -3,7 +3,7 @@
 //! A machine's noise is larger than some differences, and drifts. So every number is measured next to the one
 //! it is compared with, and the spread over the rounds is shown.
 
-mod markdown;
+pub(crate) mod markdown;
 mod measure;
 mod paired;
 mod plot;
@@ -26,9 +26,11 @@ use markdown::Section;
 use measure::Case;
 pub use measure::Measure;
 use plot::Plot;
+pub(crate) use samples::Spread;
 use samples::{Figures, Row, Samples};
 use summary::Summary;
 use table::Table;
+pub(crate) use table::machine;
 
 /// What to compare, and how.
 #[derive(Debug, Clone)]

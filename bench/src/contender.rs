@@ -16,9 +16,8 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::serve;
-use artifact::Artifact;
 pub use artifact::Build;
-pub(crate) use artifact::target;
+pub(crate) use artifact::{Artifact, target};
 use known::Known;
 pub use other::Other;
 pub(crate) use process::{Server, output};

@@ -28,15 +28,16 @@ pub(super) struct LoadArgs {
     /// Requests in flight on each connection (closed loop).
     #[arg(long, default_value_t = 1, conflicts_with = "rate")]
     depth: usize,
-    /// Messages per second over all connections (open loop).
+    /// Messages per second over all connections, or connections per second with --connect (open loop).
     #[arg(long)]
     rate: Option<u64>,
     /// Send exactly so many requests, after a first one on each connection, and be done when they are
     /// answered (closed loop). --duration is then the longest that may take, a minute unless given.
     #[arg(long, conflicts_with_all = ["rate", "warm_up"])]
     requests: Option<u64>,
-    /// Send each request on a connection of its own, which is then reset.
-    #[arg(long, conflicts_with_all = ["rate", "depth", "null"])]
+    /// Send each request on a connection of its own, which is then reset. As many are open at once as there are
+    /// connections.
+    #[arg(long, conflicts_with_all = ["depth", "null"])]
     connect: bool,
     /// The measured time, 3 s unless given.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -94,6 +95,7 @@ impl From<LoadArgs> for Plan {
             connections: args.connections,
             size: args.size,
             pace: match args.rate {
+                Some(rate) if args.connect => Pace::Arrive { rate },
                 Some(rate) => Pace::Open { rate },
                 None if args.connect => Pace::Connect,
                 None => Pace::Closed { depth: args.depth },

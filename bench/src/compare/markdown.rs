@@ -8,14 +8,14 @@ use anyhow::{Context, Result};
 
 /// The lines between the two marks of a measure.
 #[derive(Debug)]
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     path: &'a Path,
     name: String,
 }
 
 impl<'a> Section<'a> {
     /// Finds it, before anything is measured for it.
-    pub(super) fn find(path: &'a Path, name: String) -> Result<Self> {
+    pub(crate) fn find(path: &'a Path, name: String) -> Result<Self> {
         let section = Self { path, name };
         section.read()?;
         Ok(section)
@@ -34,7 +34,7 @@ impl<'a> Section<'a> {
     }
 
     /// Replaces what is between the marks by text.
-    pub(super) fn write_text(&self, text: &str) -> Result<()> {
+    pub(crate) fn write_text(&self, text: &str) -> Result<()> {
         let (before, _, after) = self.read()?;
         let text = format!("{before}{}\n{}\n{}{after}", self.begin(), text.trim_end(), self.end());
         fs::write(self.path, text).with_context(|| format!("cannot write {}", self.path.display()))

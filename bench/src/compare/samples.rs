@@ -46,10 +46,10 @@ struct Sample {
 
 /// Median and extremes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Row {
@@ -154,7 +154,7 @@ impl Spread {
         Self { median: of(self.median), min: min.min(max), max: min.max(max) }
     }
 
-    fn of(mut values: Vec<f64>) -> Option<Self> {
+    pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
         values.retain(|value| value.is_finite());
         values.sort_by(f64::total_cmp);
         let (&min, &max) = (values.first()?, values.last()?);

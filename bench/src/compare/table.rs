@@ -159,7 +159,8 @@ fn or_dash(spread: Option<Spread>) -> String {
 }
 
 /// Processor and kernel, as far as the system tells.
-fn machine() -> String {
+/// What this ran on.
+pub(crate) fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();

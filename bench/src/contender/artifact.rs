@@ -23,7 +23,7 @@ pub enum Build {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Artifact {
+pub(crate) enum Artifact {
     /// This program.
     Bench,
     /// `epoll.c`.
@@ -52,11 +52,13 @@ pub(super) enum Artifact {
     Compute,
     /// The handler that does.
     ComputeHandler,
+    /// The handler that is a bad neighbour.
+    Attacker,
 }
 
 impl Artifact {
     /// Where it lies: in the target directory this program was built into.
-    pub(super) fn path(self) -> Result<PathBuf> {
+    pub(crate) fn path(self) -> Result<PathBuf> {
         let bench = env::current_exe().context("cannot find this program's own file")?;
         let profile = bench.parent().context("this program lies in no directory")?;
         let target = target()?;
@@ -74,12 +76,13 @@ impl Artifact {
             Self::Discard => target.join("wasm32-wasip2/release/bench-discard.wasm"),
             Self::DiscardHandler => target.join("wasm32-wasip2/release/bench-discard-handler.wasm"),
             Self::Compute => target.join("wasm32-wasip2/release/bench-compute.wasm"),
+            Self::Attacker => target.join("wasm32-wasip2/release/bench-attacker.wasm"),
             Self::ComputeHandler => target.join("wasm32-wasip2/release/bench-compute-handler.wasm"),
         })
     }
 
     /// Makes sure that it is there.
-    pub(super) fn prepare(self, build: Build) -> Result<()> {
+    pub(crate) fn prepare(self, build: Build) -> Result<()> {
         let path = self.path()?;
         if self == Self::Bench || (build != Build::Always && is_current(self, &path)) {
             return Ok(());
@@ -107,9 +110,12 @@ impl Artifact {
             Self::Echo => "cargo build --release --target wasm32-wasip2 -p echo".into(),
             Self::EchoHandler => "cargo build --release --target wasm32-wasip2 -p echo-handler".into(),
             Self::Client => "cargo build --release --target wasm32-wasip2 -p client".into(),
-            Self::Spawn | Self::Discard | Self::DiscardHandler | Self::Compute | Self::ComputeHandler => {
-                "cargo build --release --target wasm32-wasip2 -p conet-bench-guests".into()
-            }
+            Self::Spawn
+            | Self::Discard
+            | Self::DiscardHandler
+            | Self::Compute
+            | Self::ComputeHandler
+            | Self::Attacker => "cargo build --release --target wasm32-wasip2 -p conet-bench-guests".into(),
         }
     }
 }

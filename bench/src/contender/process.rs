@@ -98,11 +98,26 @@ impl Server {
         Ok(self.log.lines().iter().cloned().collect())
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        // It has not been waited for: the number is still its own.
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
+    /// Waits for the end it was asked for: how it ended, and when.
+    pub(crate) fn ended(mut self) -> Result<(ExitStatus, Instant)> {
+        let exit = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).context("pidfd_open")?;
+        let timeout = Timespec { tv_sec: STOP_PATIENCE.as_secs() as i64, tv_nsec: 0 };
+        let ends = poll(&mut [PollFd::new(&exit, PollFlags::IN)], Some(&timeout))?;
+        let now = Instant::now();
+        ensure!(ends > 0, "the server does not end; {}", self.last_words());
+        Ok((self.end()?, now))
+    }
+
     fn end(&mut self) -> Result<ExitStatus> {
         if self.child.try_wait()?.is_none() {
-            let pid = Pid::from_child(&self.child);
-            let exit = pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open")?;
-            kill_process(pid, Signal::TERM)?;
+            let exit = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).context("pidfd_open")?;
+            self.signal(Signal::TERM)?;
             let timeout = Timespec { tv_sec: STOP_PATIENCE.as_secs() as i64, tv_nsec: 0 };
             if poll(&mut [PollFd::new(&exit, PollFlags::IN)], Some(&timeout))? == 0 {
                 self.child.kill()?;

@@ -104,6 +104,7 @@ impl<'a> Generator<'a> {
             Pace::Closed { depth } => self.closed(depth, window, &mut tally)?,
             Pace::Open { rate } => self.open_loop(rate, window, &mut tally)?,
             Pace::Connect => self.connecting(window, &mut tally)?,
+            Pace::Arrive { rate } => self.arriving(rate, window, &mut tally)?,
         }
         tally.close()?;
         self.drain(&mut tally)?;
@@ -175,6 +176,31 @@ impl<'a> Generator<'a> {
         }
     }
 
+    fn arriving(&mut self, rate: u64, window: Window, tally: &mut Tally) -> Result<()> {
+        // The ramp's have shown that the server answers.
+        self.connections.fill_with(|| None);
+        let start = Instant::now();
+        let mut schedule = Schedule::new(rate, self.thread, self.threads);
+        loop {
+            let now = Instant::now();
+            if tally.tick(now)?.is_zero() {
+                return Ok(());
+            }
+            while let Some(free) = self.connections.iter().position(Option::is_none)
+                && let Some(due) = schedule.take(now - start)
+            {
+                self.connections[free] = Some(self.connect(free, start + due)?);
+                tally.sent(start + due, Instant::now());
+            }
+            let full = self.connections.iter().all(Option::is_some);
+            let next = if full { window.to } else { start + schedule.next_due() };
+            self.wait_exactly(window.to.min(next))?;
+            let Ok(()) = self.handle_events(&mut Phase::Load(tally)) else {
+                unreachable!("faults are tallied")
+            };
+        }
+    }
+
     /// Waits for the answers still due, and gives up on them when nothing has come for [`DRAIN_PATIENCE`].
     fn drain(&mut self, tally: &mut Tally) -> Result<()> {
         let mut until = Instant::now() + DRAIN_PATIENCE;
@@ -198,7 +224,7 @@ impl<'a> Generator<'a> {
     /// Adds a connection.
     fn open(&mut self) -> Result<()> {
         let connection = self
-            .connect(self.connections.len())
+            .connect(self.connections.len(), Instant::now())
             .map_err(|errno| anyhow::anyhow!("{}: {}", self.peer_name(), explain(errno)))?;
         self.connections.push(Some(connection));
         Ok(())
@@ -209,15 +235,15 @@ impl<'a> Generator<'a> {
     fn renew(&mut self, index: usize) -> Result<(), Errno> {
         self.connections[index] = None;
         if take(&mut self.unsent) {
-            self.connections[index] = Some(self.connect(index)?);
+            self.connections[index] = Some(self.connect(index, Instant::now())?);
         }
         Ok(())
     }
 
-    fn connect(&self, index: usize) -> Result<Connection, Errno> {
-        let start = Instant::now();
+    /// Begins a connection, with its first request, meant for `start`.
+    fn connect(&self, index: usize, start: Instant) -> Result<Connection, Errno> {
         let mut connection = Connection::open(self.peer, self.thread + index * self.threads)?;
-        if self.pace == Pace::Connect {
+        if self.pace.connects() {
             connection.reset_when_dropped()?;
         }
         connection.request(start, self.size);
@@ -279,6 +305,10 @@ impl<'a> Generator<'a> {
                         }
                         if self.pace == Pace::Connect {
                             return Ok(self.renew(index)?);
+                        }
+                        if let Pace::Arrive { .. } = self.pace {
+                            self.connections[index] = None;
+                            return Ok(());
                         }
                     }
                     Phase::Drain(tally) => tally.answered(start, now),

@@ -49,6 +49,9 @@ pub enum Pace {
     /// As fast as answers come, each on a connection of its own, which then is reset. A request begins with
     /// the connecting.
     Connect,
+    /// This many connections per second, evenly spaced, each for one exchange and then reset. As many are open at once
+    /// as the plan has connections; one that finds no place keeps the time it was meant for.
+    Arrive { rate: u64 },
 }
 
 impl Plan {
@@ -87,16 +90,16 @@ impl Plan {
         ensure!(!self.duration.is_zero(), "the measured time is zero");
         ensure!(self.pace != Pace::Closed { depth: 0 }, "a closed loop needs at least one request in flight");
         ensure!(
-            self.pace != Pace::Open { rate: 0 },
+            !matches!(self.pace, Pace::Open { rate: 0 } | Pace::Arrive { rate: 0 }),
             "an open loop needs a rate of at least one message per second"
         );
         ensure!(
-            self.pace != Pace::Connect || self.peer != Peer::Null,
+            !self.pace.connects() || self.peer != Peer::Null,
             "connections are made to a server, not to themselves"
         );
         if let Some(requests) = self.requests {
             ensure!(requests > 0, "at least one request is to be sent");
-            ensure!(!matches!(self.pace, Pace::Open { .. }), "a number of requests needs a closed loop");
+            ensure!(!self.pace.is_open_loop(), "a number of requests needs a closed loop");
             ensure!(self.warm_up.is_zero(), "a number of requests leaves no room for a warm-up");
         }
         let files = raise_open_files()?;
@@ -106,6 +109,17 @@ impl Plan {
             self.connections
         );
         Ok(())
+    }
+}
+
+impl Pace {
+    /// Whether each request is on a connection of its own.
+    pub(super) fn connects(self) -> bool {
+        matches!(self, Self::Connect | Self::Arrive { .. })
+    }
+
+    fn is_open_loop(self) -> bool {
+        matches!(self, Self::Open { .. } | Self::Arrive { .. })
     }
 }
 

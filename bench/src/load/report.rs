@@ -19,7 +19,7 @@ pub struct Report {
     pub size: usize,
     /// Requests in flight on each connection, in a closed loop.
     pub depth: Option<usize>,
-    /// Messages meant to be sent per second, in an open loop.
+    /// Messages meant to be sent, or connections to be made, per second, in an open loop.
     pub rate: Option<u64>,
     /// The measured time in seconds; with a number of requests, what they took.
     pub seconds: f64,
@@ -86,7 +86,7 @@ impl Report {
         let requests_per_second = sum.answered as f64 / seconds;
         let (depth, rate) = match plan.pace {
             Pace::Closed { depth } => (Some(depth), None),
-            Pace::Open { rate } => (None, Some(rate)),
+            Pace::Open { rate } | Pace::Arrive { rate } => (None, Some(rate)),
             Pace::Connect => (None, None),
         };
         Self {
