@@ -88,6 +88,45 @@ fn a_program_is_not_started_again_against_its_policy() {
     }
 }
 
+/// In `serve` a guest's clocks go in steps, by default of a millisecond; in `run` they are the machine's.
+#[test]
+fn clocks_are_as_fine_as_the_limit_says() {
+    let steps = |line: &str| {
+        let of = |name: &str| {
+            let (_, rest) = line.split_once(name).unwrap_or_else(|| panic!("no {name} in {line}"));
+            let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+            digits.and_then(|digits| digits.parse::<u64>().ok()).unwrap_or_else(|| panic!("{line}"))
+        };
+        assert!(line.contains("slept=true"), "{line}");
+        [of("monotonic="), of("wall=")]
+    };
+    for (limits, step) in [("", 1_000_000), ("clock-granularity = \"5ms\"", 5_000_000)] {
+        let lines = format!("restart = \"never\"\n[tenant.limits]\ncpu = \"50s\"\n{limits}");
+        let config = Config::host(SHARED).tenant("clocks", "clock_steps", &lines);
+        let host = Launch::serve(&config).start();
+        for found in steps(&host.wait_line("monotonic=")) {
+            assert!(found >= step && found % step == 0, "{found} ns with {limits:?}");
+        }
+        host.stop();
+    }
+    let off = "restart = \"never\"\n[tenant.limits]\ncpu = \"50s\"\nclock-granularity = \"off\"";
+    let host = Launch::serve(&Config::host(SHARED).tenant("clocks", "clock_steps", off)).start();
+    assert!(steps(&host.wait_line("monotonic=")).iter().all(|found| *found < 1_000_000));
+    host.stop();
+    let exit = Launch::guest("clock_steps").finish();
+    assert!(steps(&exit.assert_code(0).stdout_text()).iter().all(|found| *found < 1_000_000));
+}
+
+#[test]
+fn clocks_tell_how_fine_they_are() {
+    let component = artifacts::text_component("clock_resolution");
+    let config = Config::new().component("clocks", &component, "restart = \"never\"");
+    let host = Launch::serve(&config).flag("-v").start();
+    host.wait_line("the program returned, and");
+    host.stop();
+    Launch::component(component).finish().assert_code(1);
+}
+
 #[test]
 fn a_signal_drains_all_tenants() {
     let config =

@@ -63,6 +63,9 @@ pub struct Limits {
     /// CPU time between two blocking points; a coroutine that uses more is trapped.
     pub cpu_max: Duration,
 
+    /// What the clocks that guests see go in steps of; without it they are as fine as the machine's.
+    pub clock_granularity: Option<Duration>,
+
     /// What guests print in a second that is logged, in `serve`; more is lost.
     pub log_bytes_per_second_max: usize,
     /// Bytes of a line of it; the rest is left out.
@@ -131,6 +134,7 @@ impl Default for Limits {
             lookups_per_second_max: None,
             start_max: None,
             cpu_max: Duration::from_secs(1),
+            clock_granularity: None,
             log_bytes_per_second_max: 64 * KIB,
             log_line_bytes_max: 4 * KIB,
             pools_max: 64,
@@ -146,6 +150,7 @@ impl Limits {
         Limits {
             start_max: Some(Duration::from_secs(1)),
             cpu_max: Duration::from_millis(50),
+            clock_granularity: Some(Duration::from_millis(1)),
             connections_per_ip_max: Some(256),
             accepts_per_second_max: Some(2_000),
             peer: PeerLimits {

@@ -9,9 +9,8 @@ use wasmtime::component::Linker;
 use wasmtime_wasi::{
     FsPerms, WasiCtx, WasiCtxBuilder, WasiView,
     cli::{WasiCli, WasiCliView},
-    clocks::{WasiClocks, WasiClocksView},
     filesystem::{WasiFilesystem, WasiFilesystemView},
-    p2::bindings::{cli, clocks as wasi_clocks, filesystem, random, sockets},
+    p2::bindings::{cli, filesystem, random, sockets},
     random::WasiRandom,
     sockets::{WasiSockets, WasiSocketsView},
 };
@@ -22,7 +21,6 @@ use super::{Context, HasView, clocks, io, stdio};
 pub(crate) fn add_to_linker<T: HasView>(l: &mut Linker<T>) -> wasmtime::Result<()> {
     io::add_to_linker(l)?;
     clocks::add_to_linker(l)?;
-    wasi_clocks::wall_clock::add_to_linker::<T, WasiClocks>(l, |t| t.view().clocks())?;
     random::random::add_to_linker::<T, WasiRandom>(l, |t| t.view().ctx().ctx.random())?;
     random::insecure::add_to_linker::<T, WasiRandom>(l, |t| t.view().ctx().ctx.random())?;
     random::insecure_seed::add_to_linker::<T, WasiRandom>(l, |t| t.view().ctx().ctx.random())?;

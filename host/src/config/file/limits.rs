@@ -70,6 +70,9 @@ section! {
         "start": start: OrOff<Duration> = "`\"1s\"`",
         /// CPU time between two calls that wait; more is a trap.
         "cpu": cpu: Duration = "`\"50ms\"`",
+        /// The steps in which the guests' clocks go, and at which their timers go off: finer ones would show what others leave
+        /// in the processor's caches. `"off"` is as fine as the machine has it.
+        "clock-granularity": clock_granularity: OrOff<Duration> = "`\"1ms\"`",
         /// What the guests print in a second that is logged. More is lost, and counted.
         "log-rate": log_rate: Size = "`\"64KiB\"`",
         /// Bytes of a line that is logged. The rest is left out.
@@ -133,6 +136,7 @@ impl LimitsSection {
             lookups_per_second_max: or_off(&self.lookups, standard.lookups_per_second_max, |at| at.0),
             start_max: or_off(&self.start, standard.start_max, |at| at),
             cpu_max: time(&self.cpu, standard.cpu_max),
+            clock_granularity: or_off(&self.clock_granularity, standard.clock_granularity, |at| at),
             log_bytes_per_second_max: size(&self.log_rate, standard.log_bytes_per_second_max),
             log_line_bytes_max: size(&self.log_line, standard.log_line_bytes_max),
             pools_max: count(&self.pools, standard.pools_max),
