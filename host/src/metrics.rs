@@ -149,6 +149,10 @@ counters! {
     cut_off,
     /// Times memory or a table was not allowed to grow.
     memory_refused,
+    /// Connections that had to wait for the memory that their instance begins with.
+    memory_waited,
+    /// Of them, those that were reset because it took too long.
+    memory_timeouts,
     /// Slices that ended with a yield to other coroutines of the worker.
     yields,
     /// Slices begun afresh because the coroutine had been suspended.

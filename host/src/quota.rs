@@ -54,7 +54,13 @@ impl Quota {
 
     /// Waits until one unit is free, and takes it: first come, first served.
     pub fn acquire(self: &Arc<Self>) -> Acquire {
-        Acquire::new(self)
+        self.acquire_many(1)
+    }
+
+    /// Waits until as many units are free, and takes them: first come, first served, whoever asks for less. It waits for ever
+    /// for more than there are.
+    pub fn acquire_many(self: &Arc<Self>, units: u64) -> Acquire {
+        Acquire::new(self, units)
     }
 
     /// Waits until nothing is in use.

@@ -1,10 +1,14 @@
 //! Limits of the host and of the machine: what is beyond them is refused, and what is within still works.
 
-use std::net::Shutdown;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use conet_tests::admin::Socket;
+use conet_tests::config::Config;
 use conet_tests::crowd::Crowd;
 use conet_tests::host::{Host, Launch};
+use conet_tests::process::Signal;
 use conet_tests::{PATIENCE, peer, turn};
 
 /// Out of descriptors, the host waits for some instead of spinning, and goes on when there are.
@@ -48,6 +52,98 @@ fn connections_beyond_the_limit_wait_or_are_refused_and_the_rest_are_served() {
 fn coroutines_beyond_the_limit_are_refused_and_the_rest_are_served() {
     let host = Launch::guest("echo").option("--coroutines-max", "11").arg("127.0.0.1:0").start();
     beyond_the_limit(&host, 10);
+}
+
+/// Memory for some instances, and three times as many connections: who comes too late waits, most of them in the backlog.
+#[test]
+fn connections_wait_for_memory_and_none_is_reset() {
+    let _turn = turn();
+    let admin = Socket::new();
+    let bytes = memory_of_one();
+    let fit = 10;
+    let lines =
+        format!("[tenant.limits]\ntenant-memory = {}\nmemory-wait = \"10m\"", bytes * fit + bytes / 2);
+    let config = Config::host(&admin.line()).handler("h", "echo-handler", &lines);
+    let host = Launch::serve(&config).flag("-vv").start();
+    let addr = host.addr_of("h");
+    let fds = host.process().fds();
+    let mut streams: Vec<_> = (0..3 * fit).map(|_| peer::connect(addr)).collect();
+    for stream in &mut streams {
+        stream.write_all(b"?").expect("the kernel takes it");
+    }
+    // Those that fit are answered; nobody leaves, so the others wait, and hold no descriptors but one for each worker.
+    let answered = |stream: &mut TcpStream| !peer::silent_for(stream, Duration::from_millis(20));
+    let start = Instant::now();
+    while streams.iter_mut().filter_map(|stream| answered(stream).then_some(())).count() < fit {
+        assert!(start.elapsed() < PATIENCE, "{fit} fit: {host:?}");
+    }
+    assert_eq!(
+        streams.iter_mut().filter_map(|stream| answered(stream).then_some(())).count(),
+        fit,
+        "{host:?}"
+    );
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let grown = host.process().fds().saturating_sub(fds);
+    assert!(grown <= fit + workers + 8, "{grown} descriptors more for {fit} instances: {host:?}");
+
+    // Whoever is answered leaves and makes room for another, until all have been served, to their end.
+    let mut left = streams;
+    let start = Instant::now();
+    while !left.is_empty() {
+        assert!(start.elapsed() < PATIENCE, "{} are not served: {host:?}", left.len());
+        let (ready, rest): (Vec<_>, Vec<_>) =
+            left.into_iter().map(|mut one| (answered(&mut one), one)).partition(|(ready, _)| *ready);
+        left = rest.into_iter().map(|(_, one)| one).collect();
+        for (_, mut stream) in ready {
+            stream.shutdown(Shutdown::Write).expect("it is connected");
+            assert_eq!(peer::read_all(&mut stream), b"?", "{host:?}");
+        }
+    }
+    admin.wait("/tenants", |told| memory_used(&told.body) == 0);
+    host.signal(Signal::TERM);
+    let exit = host.wait_exit();
+    exit.assert_code(0).assert_stderr(" traps=0 ").assert_stderr(" memory_timeouts=0 ");
+    assert!(!exit.stderr.contains(" memory_waited=0 "), "{exit:?}");
+}
+
+#[test]
+fn a_connection_that_gets_no_memory_in_time_is_reset() {
+    let lines =
+        format!("[tenant.limits]\ntenant-memory = {}\nmemory-wait = \"200ms\"", memory_of_one() * 3 / 2);
+    let host = Launch::serve(&Config::new().handler("h", "echo-handler", &lines)).flag("-vv").start();
+    let mut first = host.connect_to("h");
+    peer::round_trip(&mut first, b"it has all there is");
+    peer::expect_reset(&mut host.connect_to("h"));
+    peer::round_trip(&mut first, b"and keeps it");
+    peer::echo_exact(first, 1000);
+    // The next one finds it free, once the host has seen the end.
+    let start = Instant::now();
+    loop {
+        let mut next = host.connect_to("h");
+        let mut answer = [0];
+        if next.write_all(b"?").is_ok() && next.read_exact(&mut answer).is_ok() {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "the memory does not come back: {host:?}");
+    }
+    host.signal(Signal::TERM);
+    let exit = host.wait_exit();
+    exit.assert_code(0).assert_stderr(" traps=0 ");
+    assert!(!exit.stderr.contains(" memory_timeouts=0 "), "{exit:?}");
+}
+
+#[test]
+fn spawn_without_memory_is_an_error() {
+    let lines = "restart = \"never\"\n[tenant.limits]\ntenant-memory = \"24MiB\"";
+    let config = Config::host("shared-instances = true").tenant("t", "spawn_bomb", lines);
+    let host = Launch::serve(&config).flag("-vv").start();
+    let line = host.wait_line("spawned=");
+    assert!(line.contains("LimitExceeded"), "{line}");
+    host.wait_line("the program returned, and");
+    host.signal(Signal::TERM);
+    let exit = host.wait_exit();
+    exit.assert_stderr(" traps=0 ").assert_stderr(" coroutines_refused=0 ");
+    assert!(!exit.stderr.contains(" memory_refused=0 "), "{exit:?}");
 }
 
 #[test]
@@ -132,6 +228,24 @@ fn beyond_the_limit(host: &Host, most: usize) {
 fn unanswered(stream: &mut std::net::TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_millis(100))).expect("not zero");
     !matches!(std::io::Read::read(stream, &mut [0]), Ok(1))
+}
+
+/// What an instance of the echo begins with, as the admin tells it of one that waits.
+fn memory_of_one() -> usize {
+    let admin = Socket::new();
+    let host = Launch::serve(&Config::host(&admin.line()).handler("h", "echo-handler", "")).start();
+    let mut stream = host.connect_to("h");
+    peer::round_trip(&mut stream, b"here");
+    let bytes = memory_used(&admin.get("/tenants").assert(200).body);
+    drop(stream);
+    host.stop();
+    assert!(bytes > 64 << 10, "{bytes}");
+    bytes
+}
+
+fn memory_used(told: &str) -> usize {
+    let told: serde_json::Value = serde_json::from_str(told).expect("it is JSON");
+    told["tenants"][0]["memory_bytes"]["used"].as_u64().expect("a number") as usize
 }
 
 fn served(host: &Host) -> bool {

@@ -12,6 +12,9 @@ pub struct Limits {
     /// Memories and tables of all of the tenant's instances together.
     pub tenant_memory_bytes_max: usize,
 
+    /// How long an accepted connection waits for the memory that its instance begins with; then it is reset.
+    pub memory_wait_max: Duration,
+
     /// Linear memories of a component.
     pub memories_max: usize,
     /// Tables of a component.
@@ -112,6 +115,7 @@ impl Default for Limits {
             fresh_memory_bytes_max: 8 * MIB,
             shared_memory_bytes_max: 512 * MIB,
             tenant_memory_bytes_max: 512 * MIB,
+            memory_wait_max: Duration::from_secs(10),
             memories_max: 2,
             tables_max: 8,
             core_instances_max: 32,

@@ -73,6 +73,41 @@ fn a_waiter_gets_the_unit_that_comes_back() {
     assert!(poll(&mut waiting).is_some() && !quota.is_wanted());
 }
 
+#[test]
+fn who_waits_for_much_is_not_overtaken_by_who_waits_for_little() {
+    let quota = Quota::new(10);
+    let mut held = quota.try_acquire(10).expect("all are free");
+    let (mut much, mut little) = (quota.acquire_many(6), quota.acquire());
+    assert!(poll(&mut much).is_none() && poll(&mut little).is_none());
+    held.shrink(5);
+    assert!(poll(&mut little).is_none(), "it is second");
+    held.shrink(1);
+    let much = poll(&mut much).expect("six are free");
+    assert_eq!((much.units(), quota.used()), (6, 10));
+    drop(held);
+    assert!(poll(&mut little).is_some());
+}
+
+#[test]
+fn who_leaves_the_line_gives_all_back_that_it_was_given() {
+    let host = Quota::new(20);
+    let quota = Quota::within(&host, 10);
+    let held = quota.try_acquire(10).expect("all are free");
+    let mut waiting = quota.acquire_many(7);
+    assert!(poll(&mut waiting).is_none());
+    drop(held);
+    assert_eq!(quota.used(), 7);
+    drop(waiting);
+    assert_eq!((quota.used(), host.used()), (0, 0));
+    // Taken of the tenant's, waiting for the host's.
+    let others = host.try_acquire(15).expect("they are free");
+    let mut waiting = quota.acquire_many(7);
+    assert!(poll(&mut waiting).is_none());
+    drop(others);
+    drop(poll(&mut waiting).expect("there is room"));
+    assert_eq!((quota.used(), host.used()), (0, 0));
+}
+
 /// wasmtime polls what waits in a shared instance at each of its turns.
 #[test]
 fn a_waiter_polled_often_is_noted_once_and_leaves_nothing() {

@@ -18,7 +18,7 @@ use super::{Permit, Quota};
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     state: Mutex<State>,
-    /// In line for a unit. Changed with the lock held.
+    /// In line for units. Changed with the lock held.
     line: AtomicUsize,
     /// Waiting for the end. Changed with the lock held.
     watching: AtomicUsize,
@@ -27,11 +27,17 @@ pub(super) struct Waiting {
 #[derive(Debug, Default)]
 struct State {
     /// By ticket: the lowest is the first.
-    line: BTreeMap<u64, Waker>,
-    /// Tickets that have been given a unit and have not looked yet.
+    line: BTreeMap<u64, Waiter>,
+    /// Tickets that have been given their units and have not looked yet.
     granted: BTreeSet<u64>,
     watching: BTreeMap<u64, Waker>,
     next_ticket: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    units: u64,
+    waker: Waker,
 }
 
 impl Waiting {
@@ -55,16 +61,16 @@ impl Waiting {
         woken.into_iter().for_each(Waker::wake);
     }
 
-    /// Takes a unit, or the end of the line: none or a ticket.
-    fn arrive(&self, quota: &Quota, waker: &Waker) -> Option<u64> {
+    /// Takes units, or the end of the line: none or a ticket.
+    fn arrive(&self, quota: &Quota, units: u64, waker: &Waker) -> Option<u64> {
         let mut state = self.lock();
-        if state.line.is_empty() && quota.take(1) {
+        if state.line.is_empty() && quota.take(units) {
             return None;
         }
         let ticket = state.ticket();
-        state.line.insert(ticket, waker.clone());
+        state.line.insert(ticket, Waiter { units, waker: waker.clone() });
         self.count(&state);
-        // A unit may have come back before the ticket was in the line.
+        // Some may have come back before the ticket was in the line.
         let woken = state.grant(quota);
         self.count(&state);
         drop(state);
@@ -72,17 +78,17 @@ impl Waiting {
         Some(ticket)
     }
 
-    /// Whether `ticket` has been given its unit; else notes whom to wake.
+    /// Whether `ticket` has been given its units; else notes whom to wake.
     fn look(&self, ticket: u64, waker: &Waker) -> bool {
         let mut state = self.lock();
         let granted = state.granted.remove(&ticket);
         if let Some(known) = state.line.get_mut(&ticket) {
-            known.clone_from(waker);
+            known.waker.clone_from(waker);
         }
         granted
     }
 
-    /// Leaves the line; whether with a unit that was given and not looked at.
+    /// Leaves the line; whether with units that were given and not looked at.
     fn leave(&self, ticket: u64) -> bool {
         let mut state = self.lock();
         let left = state.line.remove(&ticket);
@@ -116,41 +122,44 @@ impl State {
         self.next_ticket
     }
 
-    /// A unit for each in line, as long as there are any; gives whom to wake.
+    /// To each in line what it waits for, as long as there is enough for the first; gives whom to wake.
     fn grant(&mut self, quota: &Quota) -> Vec<Waker> {
         let mut woken = Vec::new();
-        while !self.line.is_empty() && quota.take(1) {
-            let (ticket, waker) = self.line.pop_first().expect("the line is not empty");
+        while let Some(first) = self.line.first_entry()
+            && quota.take(first.get().units)
+        {
+            let (ticket, waiter) = first.remove_entry();
             self.granted.insert(ticket);
-            woken.push(waker);
+            woken.push(waiter.waker);
         }
         woken
     }
 }
 
-/// See [`Quota::acquire`]. Dropping it leaves the line, and passes on what it was given.
+/// See [`Quota::acquire_many`]. Dropping it leaves the line, and passes on what it was given.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited"]
 pub struct Acquire {
     quota: Arc<Quota>,
-    /// While it is in line, or has a unit to look at.
+    units: u64,
+    /// While it is in line, or has units to look at.
     ticket: Option<u64>,
-    /// While it has a unit of this quota, and waits for one of the quota that it lies within.
+    /// While it has its units of this quota, and waits for those of the quota that it lies within.
     rest: Option<Box<Acquire>>,
 }
 
 impl Acquire {
-    pub(super) fn new(quota: &Arc<Quota>) -> Self {
-        Self { quota: quota.clone(), ticket: None, rest: None }
+    pub(super) fn new(quota: &Arc<Quota>, units: u64) -> Self {
+        Self { quota: quota.clone(), units, ticket: None, rest: None }
     }
 
-    /// Whether a unit of this quota alone has been taken.
+    /// Whether units of this quota alone have been taken.
     fn poll_own(&mut self, waker: &Waker) -> bool {
         let waiting = &self.quota.waiting;
         self.ticket = match self.ticket {
             // The lock is for those who may have to wait. Nobody who waits is overtaken.
-            None if !waiting.is_wanted() && self.quota.take(1) => None,
-            None => waiting.arrive(&self.quota, waker),
+            None if !waiting.is_wanted() && self.quota.take(self.units) => None,
+            None => waiting.arrive(&self.quota, self.units, waker),
             Some(ticket) if waiting.look(ticket, waker) => None,
             waits => waits,
         };
@@ -166,15 +175,16 @@ impl Future for Acquire {
             if !self.poll_own(cx.waker()) {
                 return Poll::Pending;
             }
-            self.rest = self.quota.within.as_ref().map(|within| Box::new(within.acquire()));
+            let rest = |within: &Arc<Quota>| Box::new(within.acquire_many(self.units));
+            self.rest = self.quota.within.as_ref().map(rest);
         }
         if let Some(rest) = &mut self.rest {
             let Poll::Ready(rest) = Pin::new(&mut **rest).poll(cx) else { return Poll::Pending };
-            // Its unit is part of the permit that is given, which returns both.
+            // Its units are part of the permit that is given, which returns both.
             rest.forget();
             self.rest = None;
         }
-        Poll::Ready(Permit { quota: self.quota.clone(), units: 1 })
+        Poll::Ready(Permit { quota: self.quota.clone(), units: self.units })
     }
 }
 
@@ -182,7 +192,7 @@ impl Drop for Acquire {
     fn drop(&mut self) {
         let given = self.ticket.is_some_and(|ticket| self.quota.waiting.leave(ticket));
         if given || self.rest.is_some() {
-            self.quota.put_back(1);
+            self.quota.put_back(self.units);
         }
     }
 }

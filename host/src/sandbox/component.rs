@@ -8,8 +8,8 @@ use wasmtime::{
 };
 
 use super::{
-    scan::Scan, stack_check::StackCheckError, store::State, threads::ThreadsError, trap::printable,
-    trusted::copied,
+    limiter::ELEMENT_BYTES, scan::Scan, stack_check::StackCheckError, store::State, threads::ThreadsError,
+    trap::printable, trusted::copied,
 };
 use crate::imports;
 
@@ -22,6 +22,8 @@ pub struct Loaded {
     pub pre: InstancePre<State>,
     /// Its entries.
     pub entries: Arc<Entries>,
+    /// Memories and tables that an instance begins with; it may be said to be more than it is.
+    pub initial_bytes: u64,
 }
 
 /// Where to enter a component: a function for each entry it exports, none for the others.
@@ -93,8 +95,19 @@ impl Loaded {
         imports::add_to_linker(&mut linker, fibers).map_err(LoadError::Link)?;
         let pre = linker.instantiate_pre(component).map_err(LoadError::Link)?;
         let entries = Arc::new(Entries::find(component, scan)?);
-        Ok(Self { engine, pre, entries })
+        Ok(Self { engine, pre, entries, initial_bytes: initial_bytes(component) })
     }
+}
+
+/// wasmtime tells of the largest memory and the largest table, and how many there are; nothing of components that are given others
+/// when they are instantiated.
+fn initial_bytes(component: &Component) -> u64 {
+    let Some(required) = component.resources_required() else { return 0 };
+    let all = |count: u32, largest: Option<u64>, unit: usize| {
+        u64::from(count).saturating_mul(largest.unwrap_or_default()).saturating_mul(unit as u64)
+    };
+    let memories = all(required.num_memories, required.max_initial_memory_size, PAGE_BYTES);
+    memories.saturating_add(all(required.num_tables, required.max_initial_table_size, ELEMENT_BYTES))
 }
 
 impl Entries {
@@ -130,5 +143,7 @@ fn shown(error: &wasmtime::Error) -> String {
     }
 }
 
+/// Of WebAssembly.
+const PAGE_BYTES: usize = 64 << 10;
 /// Of an error of wasmtime's. A name can have 100,000.
 const ERROR_CHARS_MAX: usize = 500;

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     ids,
     imports::{Context, accept::Accepted, connection::Connection, context::SpawnRequest, watch::Watch},
+    quota::Permit,
 };
 
 /// A tenant's component, ready to be entered.
@@ -39,12 +40,17 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Serves one connection in a fresh instance.
-    pub async fn handle(self: Arc<Self>, accepted: Accepted, watch: Option<Arc<Watch>>) -> Ended {
+    /// Serves one connection in a fresh instance, for which `memory` has been taken.
+    pub async fn handle(
+        self: Arc<Self>,
+        accepted: Accepted,
+        watch: Option<Arc<Watch>>,
+        memory: Permit,
+    ) -> Ended {
         let id = ids::next();
         let loaded = self.loaded_for_one();
         let entry = loaded.entries.handle.expect("only components with this entry are served");
-        let store = store(&loaded.engine, &self.context, Occupancy::One, id);
+        let store = store(&loaded.engine, &self.context, Occupancy::One, id, Some(memory));
         // Out here it lives until the fate is known, should the guest never get it.
         let Accepted { stream, admission, .. } = accepted;
         let fate = store.data().view.fate.clone();
@@ -63,11 +69,11 @@ impl Sandbox {
         ended
     }
 
-    /// Runs what `coroutine.spawn` asked for in a fresh instance.
-    pub async fn start(self: Arc<Self>, id: u64, request: SpawnRequest) -> Ended {
+    /// Runs what `coroutine.spawn` asked for in a fresh instance, for which `memory` has been taken.
+    pub async fn start(self: Arc<Self>, id: u64, request: SpawnRequest, memory: Permit) -> Ended {
         let loaded = self.loaded_for_one();
         let entry = loaded.entries.start.expect("the spawner is set only for components with this entry");
-        let store = store(&loaded.engine, &self.context, Occupancy::One, id);
+        let store = store(&loaded.engine, &self.context, Occupancy::One, id, Some(memory));
         let fate = &store.data().view.fate;
         // Out here they live until the fate is known, should the guest never get them.
         let mut unpacked: VecDeque<_> =
@@ -100,6 +106,12 @@ impl Sandbox {
         ended
     }
 
+    /// The memory that a fresh instance begins with, as far as the limits let it.
+    pub fn fresh_bytes(&self) -> u64 {
+        let most = self.context.memory.max().min(self.context.limits.fresh_memory_bytes_max as u64);
+        self.loaded.initial_bytes.min(most)
+    }
+
     /// Makes an instance and drops it: whether one can be made.
     pub async fn rehearse(self: Arc<Self>) -> Ended {
         let body = async |_: &mut Store<State>, _: Instance| Ok(Ok(()));
@@ -107,7 +119,7 @@ impl Sandbox {
     }
 
     pub(super) fn store(&self, id: u64, occupancy: Occupancy) -> Store<State> {
-        store(&self.loaded.engine, &self.context, occupancy, id)
+        store(&self.loaded.engine, &self.context, occupancy, id, None)
     }
 
     fn loaded_for_one(&self) -> &Loaded {
@@ -139,6 +151,7 @@ impl Sandbox {
             let making = loaded.pre.instantiate_async(&mut store);
             let instance = start::within(limit, &self.context.metrics, &making_yield, making).await?;
             store.data_mut().slice.started();
+            store.data_mut().limiter.settle();
             body(&mut store, instance).await
         });
         let turns = Turns { call, last_yield, made_room: false };

@@ -8,7 +8,10 @@ use super::{
     limiter::Limiter,
     slice::{self, FRESH_SLICE_TICKS, SLICE_TICKS, Slice},
 };
-use crate::imports::{Context, HasView, View};
+use crate::{
+    imports::{Context, HasView, View},
+    quota::Permit,
+};
 
 /// A store's data.
 pub struct State {
@@ -46,8 +49,14 @@ pub enum Occupancy {
     Many,
 }
 
-/// A store for one instance of the tenant.
-pub fn store(engine: &Engine, context: &Arc<Context>, occupancy: Occupancy, id: u64) -> Store<State> {
+/// A store for one instance of the tenant, for which memory may have been taken already.
+pub fn store(
+    engine: &Engine,
+    context: &Arc<Context>,
+    occupancy: Occupancy,
+    id: u64,
+    reserved: Option<Permit>,
+) -> Store<State> {
     let limits = &context.limits;
     let (memory_bytes_max, handles_max) = match occupancy {
         Occupancy::One => (limits.fresh_memory_bytes_max, limits.fresh_handles_max),
@@ -55,7 +64,7 @@ pub fn store(engine: &Engine, context: &Arc<Context>, occupancy: Occupancy, id: 
     };
     let state = State {
         view: View::new(context.clone(), id, handles_max),
-        limiter: Limiter::new(context.clone(), memory_bytes_max as u64),
+        limiter: Limiter::new(context.clone(), memory_bytes_max as u64, reserved),
         slice: Slice::starting(limits.start_max.is_some()),
     };
     let mut store = Store::new(engine, state);

@@ -37,6 +37,10 @@ impl Spawn for Spawner {
             context.metrics.coroutines_refused.increment();
             return Err(ErrorCode::LimitExceeded);
         };
+        let Some(memory) = context.memory.try_acquire(sandbox.fresh_bytes()) else {
+            context.metrics.memory_refused.increment();
+            return Err(ErrorCode::LimitExceeded);
+        };
         context.metrics.coroutines.increment();
         let id = ids::next();
         let worker = self.workers.iter().min_by_key(|worker| worker.tasks()).expect("a host has workers");
@@ -44,7 +48,7 @@ impl Spawn for Spawner {
         let start = move || async move {
             // The permits outlive the instance.
             let _permits = permits;
-            sandbox.start(id, request).await;
+            sandbox.start(id, request, memory).await;
         };
         worker.spawn_in(&group, start).map_err(|_| ErrorCode::ShuttingDown)?;
         Ok(id)

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use conet_rt::{Handle, net::TcpListener};
+use conet_rt::{Handle, net::TcpListener, time};
 
 use super::{role::Role, spawner::Spawner};
 use crate::{
@@ -15,8 +15,10 @@ use crate::{
     imports::{
         Context,
         accept::{Accepted, accept},
+        view::noting_wait,
         watch::Watch,
     },
+    quota::Permit,
     sandbox::{coroutine::Sandbox, trap::Ended},
 };
 
@@ -189,15 +191,30 @@ async fn serve_isolated(sandbox: &Arc<Sandbox>, listener: &TcpListener) -> Resul
         };
         let accepted = Waiting { accepted: Some(accepted), context: context.clone() };
         let permits = (context.coroutines.acquire().await, context.instances.acquire().await);
+        let Some(memory) = memory_for_one(sandbox).await else {
+            accepted.take().stream.reset();
+            continue;
+        };
         context.metrics.coroutines.increment();
         let (sandbox, watch) = (sandbox.clone(), watch.clone());
         conet_rt::spawn(async move {
             // The permits outlive the instance.
             let _permits = permits;
-            sandbox.handle(accepted.take(), watch).await;
+            sandbox.handle(accepted.take(), watch, memory).await;
         })
         .detach();
     }
+}
+
+/// What a fresh instance begins with, once the tenant has as much free. None if that takes too long.
+async fn memory_for_one(sandbox: &Sandbox) -> Option<Permit> {
+    let context = &sandbox.context;
+    let free = context.memory.acquire_many(sandbox.fresh_bytes());
+    let (memory, waited) = noting_wait(time::timeout(context.limits.memory_wait_max, free)).await;
+    if waited {
+        context.metrics.memory_waited.increment();
+    }
+    memory.inspect_err(|_| context.metrics.memory_timeouts.increment()).ok()
 }
 
 /// A connection that no instance has yet: dropped at the end of the drain, it is reset as those are that one has.

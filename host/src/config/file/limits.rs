@@ -16,8 +16,11 @@ section! {
         "fresh-memory": fresh_memory: Size = "`\"8MiB\"`",
         /// Memory and tables of an instance that lasts: a program, or a shared handler. Growing past it fails.
         "shared-memory": shared_memory: Size = "`\"512MiB\"`",
-        /// Memory and tables of all of the tenant's instances together. Growing past it fails.
+        /// Memory and tables of all of the tenant's instances together. Growing past it fails, and a handler's connection waits
+        /// until there is what its instance begins with.
         "tenant-memory": tenant_memory: Size = "`\"512MiB\"`",
+        /// How long it waits; then it is reset.
+        "memory-wait": memory_wait: Duration = "`\"10s\"`",
         /// Linear memories of a component, which is refused with more.
         "memories": memories: Count = "2",
         /// Tables of a component, which is refused with more.
@@ -103,6 +106,7 @@ impl LimitsSection {
             fresh_memory_bytes_max: size(&self.fresh_memory, standard.fresh_memory_bytes_max),
             shared_memory_bytes_max: size(&self.shared_memory, standard.shared_memory_bytes_max),
             tenant_memory_bytes_max: size(&self.tenant_memory, standard.tenant_memory_bytes_max),
+            memory_wait_max: time(&self.memory_wait, standard.memory_wait_max),
             memories_max: count(&self.memories, standard.memories_max),
             tables_max: count(&self.tables, standard.tables_max),
             core_instances_max: count(&self.core_instances, standard.core_instances_max),
