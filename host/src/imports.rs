@@ -14,14 +14,17 @@ pub mod egress;
 pub mod error;
 pub mod fault;
 pub mod inbox;
+pub mod incoming;
 pub mod io;
 pub mod listeners;
 pub mod listening;
 pub mod pool;
+mod proxy;
 pub mod resolve;
 pub mod stdio;
 pub mod tcp;
 pub mod view;
+pub mod visit;
 pub mod wasi;
 pub mod watch;
 

@@ -97,6 +97,12 @@ counters! {
     accepted,
     /// Connections reset because their address had as many as it may.
     refused_per_ip,
+    /// Connections reset because their peer is none of the proxies.
+    proxy_peers_refused,
+    /// Connections reset because they began with no right header of the PROXY protocol.
+    proxy_headers_refused,
+    /// Connections reset because their header did not come in time.
+    proxy_header_timeouts,
     /// Times accepting paused because as many were accepted in a second as may be.
     accepts_throttled,
     /// Peers reset because their first byte did not come in time.

@@ -34,6 +34,14 @@ impl Rate {
         self.try_take_at(Instant::now(), units)
     }
 
+    /// Gives back what was taken and not used.
+    pub fn give_back(&self, units: u64) {
+        let cost = nanos(time_of(units, self.per_second));
+        // What is past has come back already.
+        let give_back = |full_at: u64| Some(full_at.saturating_sub(cost));
+        let (Ok(_) | Err(_)) = self.full_at.try_update(Ordering::Relaxed, Ordering::Relaxed, give_back);
+    }
+
     fn try_take_at(&self, now: Instant, units: u64) -> Result<(), Duration> {
         let now = now.saturating_duration_since(self.began);
         let cost = time_of(units, self.per_second);

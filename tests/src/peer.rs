@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::PATIENCE;
 
@@ -16,6 +16,18 @@ pub fn connect(addr: SocketAddr) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).expect("the limit is not zero");
     stream.set_write_timeout(Some(PATIENCE)).expect("the limit is not zero");
     stream.set_nodelay(true).expect("a connected socket has this option");
+    stream
+}
+
+/// Connects from another of loopback's addresses.
+#[track_caller]
+pub fn connect_from(own: &str, addr: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+    let own: SocketAddr = own.parse().expect("an address");
+    socket.bind(&own.into()).expect("loopback has many addresses");
+    socket.connect_timeout(&addr.into(), PATIENCE).expect("it is accepted");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("the limit is not zero");
     stream
 }
 

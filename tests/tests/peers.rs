@@ -1,13 +1,12 @@
 //! Peers of a tenant: how many, how fast they come, and how long they may keep a handler waiting.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 
 use conet_tests::config::Config;
 use conet_tests::host::{Host, Launch};
 use conet_tests::process::{Signal, TcpTimer};
 use conet_tests::{PATIENCE, peer};
-use socket2::{Domain, Protocol, Socket, Type};
 
 /// A host with one handler, with these limits.
 fn limited(guest: &str, limits: &str) -> Host {
@@ -138,7 +137,7 @@ fn each_address_has_so_many_connections() {
         peer::round_trip(stream, b"one of two");
     }
     peer::expect_reset_of_new(addr);
-    let mut other = connect_from("127.0.0.2:0", addr);
+    let mut other = peer::connect_from("127.0.0.2:0", addr);
     peer::round_trip(&mut other, b"from elsewhere");
     let [first, second] = two;
     drop(first);
@@ -179,14 +178,4 @@ fn deadlines_cost_no_byte() {
         (0..8).map(|_| std::thread::spawn(move || peer::echo_exact(peer::connect(addr), 4 << 20))).collect();
     all.into_iter().for_each(|one| one.join().expect("it has said what failed"));
     host.stop();
-}
-
-fn connect_from(own: &str, addr: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
-    let own: SocketAddr = own.parse().expect("an address");
-    socket.bind(&own.into()).expect("loopback has many addresses");
-    socket.connect_timeout(&addr.into(), PATIENCE).expect("it is accepted");
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
-    stream
 }

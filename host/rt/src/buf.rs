@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 /// A received chunk. It lives in a buffer lent from the worker's pool; dropping it gives the buffer back.
 pub struct Buf {
-    /// Always `BUF_BYTES` long, except once given back, where it is empty.
+    /// `BUF_BYTES` long if it is the pool's. Once given back it is empty.
     bytes: Box<[u8]>,
     /// Where the chunk begins.
     start: usize,
@@ -18,6 +18,11 @@ impl Buf {
     /// A copy of the bytes in a vector just large enough.
     pub fn into_vec(self) -> Vec<u8> {
         self.to_vec()
+    }
+
+    /// A copy of them in a buffer just large enough, which is not the pool's.
+    pub(crate) fn copy_of(bytes: &[u8]) -> Buf {
+        Buf { bytes: bytes.into(), start: 0, end: bytes.len() }
     }
 
     /// An empty chunk in a whole buffer.
@@ -73,7 +78,7 @@ impl fmt::Debug for Buf {
 impl Drop for Buf {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        if bytes.is_empty() {
+        if bytes.len() != BUF_BYTES {
             return;
         }
         // While the thread ends there is no pool any more, and the buffer is simply freed.
@@ -120,6 +125,17 @@ mod tests {
         let lent: Vec<Buf> = (0..POOL_BUFS_MAX + 3).map(|_| Buf::lend()).collect();
         drop(lent);
         assert_eq!(POOL.with(|pool| pool.borrow().len()), POOL_BUFS_MAX);
+    }
+
+    #[test]
+    fn a_copy_s_small_buffer_never_gets_into_the_pool() {
+        let before = POOL.with(|pool| pool.borrow().len());
+        let mut copy = Buf::copy_of(b"hello world");
+        assert_eq!(&*copy.split_to(5), b"hello");
+        assert_eq!(&*copy, b" world");
+        drop(copy);
+        assert!(POOL.with(|pool| pool.borrow().iter().all(|bytes| bytes.len() == BUF_BYTES)));
+        assert!(POOL.with(|pool| pool.borrow().len()) >= before);
     }
 
     #[test]

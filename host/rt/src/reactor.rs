@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvFlags, Shutdown};
 use slab::Slab;
 
+use crate::buf::Buf;
 use crate::driver::{Cancel, Driver, Kind, Op, Outcome};
 use crate::error;
 use crate::key::{OpKey, SocketKey};
@@ -167,6 +168,16 @@ impl Reactor {
                 Cancel::Later => slot.flight = Flight::Orphan,
             }
         }
+    }
+
+    /// Gives bytes that were received to the next who receives. Nobody may be receiving.
+    pub(crate) fn unread(&mut self, key: SocketKey, bytes: &[u8]) -> io::Result<()> {
+        let socket = open(&mut self.sockets, key).ok_or_else(error::closed)?;
+        if socket.read.owner != NO_TICKET {
+            return Err(error::busy());
+        }
+        socket.left.put_back(Buf::copy_of(bytes));
+        Ok(())
     }
 
     /// Whether a pooled connection may be used again: nothing in flight, nothing unread, open.

@@ -28,6 +28,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use thiserror::Error;
 
+pub use cidr::{Cidr, CidrError};
 pub use grant::{ConnectGrant, GrantError, ListenGrant};
 pub use name::NameError;
 

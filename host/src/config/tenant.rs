@@ -4,7 +4,10 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use thiserror::Error;
 
-use super::{limits::Limits, net::Grants};
+use super::{
+    limits::Limits,
+    net::{Cidr, Grants},
+};
 
 /// One tenant: what it is given and how its component is run.
 #[derive(Debug, Clone)]
@@ -19,6 +22,8 @@ pub struct TenantConfig {
     pub dirs: Vec<DirGrant>,
     /// What it may listen on and connect to.
     pub grants: Grants,
+    /// Who passes its connections on, and says with a header whose they are; nobody, if each is its peer's own.
+    pub proxies: Vec<Cidr>,
     /// What it may use.
     pub limits: Limits,
     /// How a handler's connections are kept apart.
@@ -36,6 +41,7 @@ impl TenantConfig {
             env: Vec::new(),
             dirs: Vec::new(),
             grants: Grants::default(),
+            proxies: Vec::new(),
             limits: Limits::default(),
             isolation: Isolation::default(),
             instances: Instances::default(),

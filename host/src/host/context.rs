@@ -66,6 +66,7 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
     Ok(Context {
         name: config.name,
         grants: config.grants,
+        proxies: config.proxies,
         args: config.args,
         env: config.env.into_iter().map(|variable| (variable.name, variable.value)).collect(),
         dirs,

@@ -1,9 +1,15 @@
 //! Accepting for a tenant: within its connection limit, through the host's own shortages, until the shutdown.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
     time::Duration,
 };
 
@@ -14,61 +20,125 @@ use conet_rt::{
 use rustix::io::Errno;
 use tracing::warn;
 
-use super::{Context, admission::Admission, view::noting_wait};
-use crate::{bindings::net::types::ErrorCode, imports::error};
+use super::{
+    Context,
+    admission::Admission,
+    incoming::Incoming,
+    proxy::{Arrival, Introductions, is_trusted},
+    view::noting_wait,
+    visit::Visit,
+};
+use crate::{bindings::net::types::ErrorCode, imports::error, rate::Rate};
 
 /// A connection that has been accepted, and what it holds.
 pub struct Accepted {
     /// The connection.
     pub stream: TcpStream,
-    /// The other side's address.
+    /// The other side's address; of a connection that a proxy has passed on, its client's.
     pub peer: SocketAddr,
+    /// What a proxy has told of it.
+    pub visit: Option<Box<Visit>>,
     /// Its part of the limits.
     pub admission: Admission,
 }
 
-/// The next connection of `listener`. Over the limits, peers wait in the listener's backlog; one whose address has as many
-/// connections as it may is reset.
+/// The next connection of a listener. Over the limits, peers wait in the listener's backlog; one whose address has as many
+/// connections as it may is reset. Where proxies pass connections on, those are given whose header has come; the shutdown leaves
+/// the others as long as their headers may take.
 ///
 /// Errors: `shutting-down`, and what the system says of the listener itself.
-pub async fn accept(context: &Context, listener: &TcpListener) -> Result<Accepted, ErrorCode> {
-    let accepted = context.shutdown.or(admitted(context, listener));
-    if context.shutdown.begun() {
-        return Err(ErrorCode::ShuttingDown);
-    }
-    let accepted = accepted.await.ok_or(ErrorCode::ShuttingDown)?;
+pub async fn accept(context: &Arc<Context>, incoming: &Incoming) -> Result<Accepted, ErrorCode> {
+    let accepted = match &incoming.introductions {
+        Some(introductions) => introduced(context, &incoming.socket, introductions).await,
+        None if context.shutdown.begun() => None,
+        None => context.shutdown.or(admitted(context, &incoming.socket)).await,
+    };
+    let accepted = accepted.ok_or(ErrorCode::ShuttingDown)?;
     if accepted.is_ok() {
         context.metrics.accepted.increment();
     }
     accepted.map_err(|e: io::Error| error::code(&e))
 }
 
+/// The next one that there is room for.
 async fn admitted(context: &Context, listener: &TcpListener) -> io::Result<Accepted> {
     loop {
-        let (permit, waited) = noting_wait(context.connections.acquire()).await;
-        if waited {
-            context.metrics.connections_waited.increment();
+        let Arrival { stream, peer, permit } = arrival(context, listener).await?;
+        match Admission::of(context, permit, peer) {
+            Some(admission) => return Ok(Accepted { stream, peer, visit: None, admission }),
+            None => stream.reset(),
         }
-        let _held = Held::new(&context.held_for_accepts);
-        if let Some(rate) = &context.accept_rate {
-            while let Err(wait) = rate.take(1) {
-                context.metrics.accepts_throttled.increment();
-                time::sleep(wait).await;
+    }
+}
+
+/// The next one whom a proxy's header has introduced; none once the shutdown has begun and no header is waited for.
+async fn introduced(
+    context: &Arc<Context>,
+    listener: &TcpListener,
+    introductions: &Arc<Introductions>,
+) -> Option<io::Result<Accepted>> {
+    let next = || context.shutdown.or(trusted(context, listener));
+    let mut arriving = pin!((!context.shutdown.begun()).then(next));
+    let mut place = introductions.place();
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(accepted) = introductions.poll(cx, &mut place) {
+                return Poll::Ready(Some(Ok(accepted)));
+            }
+            let Some(arrival) = arriving.as_mut().as_pin_mut() else { break };
+            match arrival.poll(cx) {
+                Poll::Ready(Some(Ok(arrival))) => {
+                    introductions.begin(context, arrival);
+                    arriving.set(Some(next()));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => arriving.set(None),
+                Poll::Pending => return Poll::Pending,
             }
         }
-        let (stream, peer) = past_shortages(context, listener).await?;
-        let Some(addresses) = &context.addresses else {
-            return Ok(Accepted { stream, peer, admission: permit.into() });
-        };
-        match addresses.try_acquire(peer) {
-            Some(address) => {
-                let admission = Admission::from(permit, Some(address));
-                return Ok(Accepted { stream, peer, admission });
-            }
-            None => {
-                context.metrics.refused_per_ip.increment();
-                stream.reset();
-            }
+        if introductions.is_idle() { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// The next one of a proxy's.
+async fn trusted(context: &Context, listener: &TcpListener) -> io::Result<Arrival> {
+    loop {
+        let arrival = arrival(context, listener).await?;
+        if is_trusted(context, arrival.peer) {
+            return Ok(arrival);
+        }
+        arrival.stream.reset();
+    }
+}
+
+/// The next one, as many and as often as there may be.
+async fn arrival(context: &Context, listener: &TcpListener) -> io::Result<Arrival> {
+    let (permit, waited) = noting_wait(context.connections.acquire()).await;
+    if waited {
+        context.metrics.connections_waited.increment();
+    }
+    let _held = Held::new(&context.held_for_accepts);
+    let mut turn = Turn(None);
+    if let Some(rate) = &context.accept_rate {
+        while let Err(wait) = rate.take(1) {
+            context.metrics.accepts_throttled.increment();
+            time::sleep(wait).await;
+        }
+        turn.0 = Some(rate);
+    }
+    let (stream, peer) = past_shortages(context, listener).await?;
+    turn.0 = None;
+    Ok(Arrival { stream, peer, permit })
+}
+
+/// One of the accepts that there may be in a second. An accept that ends without a connection has used none.
+struct Turn<'a>(Option<&'a Rate>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(rate) = self.0 {
+            rate.give_back(1);
         }
     }
 }

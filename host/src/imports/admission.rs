@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use super::Context;
 use crate::quota::Permit;
 
 /// A connection's part of the limits: dropping it gives it back.
@@ -15,9 +16,14 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// For a connection from the address of that permit.
-    pub(super) fn from(connection: Permit, address: Option<AddressPermit>) -> Self {
-        Self { _connection: connection, _address: address }
+    /// For a connection from that address, which may have as many as it may: then none, and that is counted.
+    pub(super) fn of(context: &Context, connection: Permit, peer: SocketAddr) -> Option<Self> {
+        let Some(addresses) = &context.addresses else { return Some(connection.into()) };
+        let address = addresses.try_acquire(peer);
+        if address.is_none() {
+            context.metrics.refused_per_ip.increment();
+        }
+        Some(Self { _connection: connection, _address: Some(address?) })
     }
 }
 
@@ -35,7 +41,7 @@ pub struct Addresses {
 }
 
 /// One connection of an address.
-pub(super) struct AddressPermit {
+struct AddressPermit {
     addresses: Arc<Addresses>,
     address: IpAddr,
 }
@@ -47,7 +53,7 @@ impl Addresses {
     }
 
     /// Takes one for the peer, if its address has one left.
-    pub(super) fn try_acquire(self: &Arc<Self>, peer: SocketAddr) -> Option<AddressPermit> {
+    fn try_acquire(self: &Arc<Self>, peer: SocketAddr) -> Option<AddressPermit> {
         let address = one_household(peer.ip());
         let mut counts = self.counts();
         let count = counts.entry(address).or_default();

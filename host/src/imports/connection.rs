@@ -1,13 +1,19 @@
 //! A connection in a guest's hands, and on its way to another coroutine's.
 
-use std::{io, net::Shutdown, sync::Arc};
+use std::{
+    io,
+    net::{Shutdown, SocketAddr},
+    sync::Arc,
+};
 
 use conet_rt::net::{Detached, TcpStream};
 
 use super::{
+    accept::Accepted,
     admission::Admission,
     error::code,
     view::Fate,
+    visit::Visit,
     watch::{Watch, Watching},
 };
 use crate::{bindings::net::types::ErrorCode, pool::Pooled};
@@ -20,6 +26,8 @@ pub struct Connection {
     send_ended: bool,
     /// Its peer, if that has deadlines.
     watching: Option<Watching>,
+    /// Who it is with, if a proxy has told.
+    visit: Option<Box<Visit>>,
     /// Part of the key by which the guest asks to receive; 0 before it has one.
     pub(super) tag: u32,
 }
@@ -35,23 +43,30 @@ enum Socket {
 }
 
 /// A connection on its way to a coroutine elsewhere, bound to no worker.
-pub struct Parcel(Detached, Admission);
+pub struct Parcel {
+    detached: Detached,
+    admission: Admission,
+    visit: Option<Box<Visit>>,
+}
 
 impl Connection {
-    /// A connection the host has accepted or opened for the instance behind `fate`.
+    /// A connection the host has opened for the instance behind `fate`.
     pub fn new(stream: TcpStream, admission: impl Into<Admission>, fate: Arc<Fate>) -> Self {
         Self::of(Socket::Own(stream, admission.into()), fate)
     }
 
-    /// One of a handler, whose peer `watch` looks after.
-    pub fn of_handler(
-        stream: TcpStream,
-        admission: Admission,
-        fate: Arc<Fate>,
-        watch: Option<&Arc<Watch>>,
-    ) -> Self {
-        let watching = watch.map(|watch| watch.over(&stream));
+    /// One that the host has accepted.
+    pub fn accepted(accepted: Accepted, fate: Arc<Fate>) -> Self {
+        let Accepted { stream, visit, admission, .. } = accepted;
         let mut connection = Self::new(stream, admission, fate);
+        connection.visit = visit;
+        connection
+    }
+
+    /// One of a handler, whose peer `watch` looks after.
+    pub fn of_handler(accepted: Accepted, fate: Arc<Fate>, watch: Option<&Arc<Watch>>) -> Self {
+        let watching = watch.map(|watch| watch.over(&accepted.stream));
+        let mut connection = Self::accepted(accepted, fate);
         connection.watching = watching;
         connection
     }
@@ -66,7 +81,7 @@ impl Connection {
     }
 
     fn of(socket: Socket, fate: Arc<Fate>) -> Self {
-        Self { socket, fate, send_ended: false, watching: None, tag: 0 }
+        Self { socket, fate, send_ended: false, watching: None, visit: None, tag: 0 }
     }
 
     /// Takes it off this worker. One from a pool, whose place stays here, is `unsupported` and discarded: the guest has
@@ -76,7 +91,8 @@ impl Connection {
             Socket::Own(stream, admission) => {
                 // The next worker does not look after it.
                 self.watching = None;
-                Ok(Parcel(stream.detach().map_err(|e| code(&e))?, admission))
+                let detached = stream.detach().map_err(|e| code(&e))?;
+                Ok(Parcel { detached, admission, visit: self.visit.take() })
             }
             Socket::Pooled(pooled) => {
                 pooled.discard();
@@ -91,6 +107,24 @@ impl Connection {
             Socket::Own(stream, _) => Ok(stream),
             Socket::Pooled(pooled) => Ok(pooled.stream()),
             Socket::Closed => Err(ErrorCode::Closed),
+        }
+    }
+
+    /// The other side's address, or its client's if that is a proxy.
+    pub(super) fn peer_addr(&self) -> Result<SocketAddr, ErrorCode> {
+        let stream = self.stream()?;
+        match &self.visit {
+            Some(visit) => Ok(visit.client),
+            None => stream.peer_addr().map_err(|e| code(&e)),
+        }
+    }
+
+    /// This side's address, or the proxy's that its client connected to.
+    pub(super) fn local_addr(&self) -> Result<SocketAddr, ErrorCode> {
+        let stream = self.stream()?;
+        match &self.visit {
+            Some(visit) => Ok(visit.destination),
+            None => stream.local_addr().map_err(|e| code(&e)),
         }
     }
 
@@ -166,6 +200,9 @@ impl Drop for Connection {
 impl Parcel {
     /// Registers it with the current worker, for the instance behind `fate`.
     pub fn unpack(self, fate: Arc<Fate>) -> io::Result<Connection> {
-        Ok(Connection::new(TcpStream::attach(self.0)?, self.1, fate))
+        let Parcel { detached, admission, visit } = self;
+        let mut connection = Connection::new(TcpStream::attach(detached)?, admission, fate);
+        connection.visit = visit;
+        Ok(connection)
     }
 }

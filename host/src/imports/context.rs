@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     bindings::net::types::ErrorCode,
-    config::{limits::Limits, net::Grants},
+    config::{
+        limits::Limits,
+        net::{Cidr, Grants},
+    },
     guest_log::GuestLog,
     log_gate::LogGate,
     messages::Messages,
@@ -34,6 +37,8 @@ pub struct Context {
     pub name: String,
     /// What may be listened on and connected to.
     pub grants: Grants,
+    /// Who passes connections on, with a header that says whose they are; if there are any, they alone connect.
+    pub proxies: Vec<Cidr>,
     /// The limits its quotas were made from.
     pub limits: Limits,
     /// The guest's arguments; the first is its own name.
@@ -181,6 +186,7 @@ impl Context {
         Arc::new(Context {
             name: "test".to_owned(),
             grants: Grants::loopback(),
+            proxies: Vec::new(),
             args: Vec::new(),
             env: Vec::new(),
             dirs: Vec::new(),

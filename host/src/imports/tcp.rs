@@ -28,6 +28,7 @@ use super::{
     egress,
     error::{code, deadline},
     fault,
+    incoming::Incoming,
     listeners::{Share, canonical},
     listening::Listens,
     view::{Call, Called, noting_wait, timed},
@@ -51,7 +52,7 @@ pub(super) use linked::add_to_linker;
 /// The host's side of a `listener`.
 pub struct Listener {
     /// Shared with the accept that is under way.
-    socket: Arc<TcpListener>,
+    incoming: Arc<Incoming>,
     address: SocketAddr,
     // In this order: closed first, then given up.
     _listens: Listens,
@@ -70,10 +71,10 @@ impl View {
         timeout: Option<u64>,
     ) -> wasmtime::Result<impl Future<Output = AcceptedOrNot> + marker::Send + use<>> {
         fault::point("tcp.accept");
-        let socket = self.table.get(listener)?.socket.clone();
+        let incoming = self.table.get(listener)?.incoming.clone();
         let context = self.context.clone();
         let timing = context.metrics.timing(Import::Accept);
-        Ok(timed(timing, async move { within(deadline(timeout), accept(&context, &socket)).await }))
+        Ok(timed(timing, async move { within(deadline(timeout), accept(&context, &incoming)).await }))
     }
 
     fn end_accept(
@@ -81,11 +82,12 @@ impl View {
         (accepted, waited): (AcceptedOrNot, bool),
     ) -> wasmtime::Result<Result<(Resource<Connection>, IpSocketAddress), ErrorCode>> {
         self.blocked(waited, accepted.is_ok());
-        let Accepted { stream, peer, admission } = match accepted {
+        let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(code) => return Ok(Err(code)),
         };
-        let connection = self.push(Connection::new(stream, admission, self.fate.clone()))?;
+        let peer = accepted.peer;
+        let connection = self.push(Connection::accepted(accepted, self.fate.clone()))?;
         Ok(connection.map(|connection| (connection, peer.into())))
     }
 
@@ -303,7 +305,8 @@ impl HostConnection for View {
         connection: Resource<Connection>,
     ) -> wasmtime::Result<Result<IpSocketAddress, ErrorCode>> {
         fault::point("tcp.peer-address");
-        self.with_stream(&connection, |stream| stream.peer_addr().map(Into::into))
+        let connection = self.table.get(&connection)?;
+        Ok(connection.peer_addr().map(Into::into))
     }
 
     fn local_address(
@@ -311,7 +314,8 @@ impl HostConnection for View {
         connection: Resource<Connection>,
     ) -> wasmtime::Result<Result<IpSocketAddress, ErrorCode>> {
         fault::point("tcp.local-address");
-        self.with_stream(&connection, |stream| stream.local_addr().map(Into::into))
+        let connection = self.table.get(&connection)?;
+        Ok(connection.local_addr().map(Into::into))
     }
 
     fn set_nodelay(
@@ -414,15 +418,6 @@ impl View {
         self.table.get(connection).ok()?.watching()
     }
 
-    fn with_stream<R>(
-        &mut self,
-        connection: &Resource<Connection>,
-        use_stream: impl FnOnce(&TcpStream) -> io::Result<R>,
-    ) -> wasmtime::Result<Result<R, ErrorCode>> {
-        let stream = self.table.get(connection)?.stream();
-        Ok(stream.and_then(|stream| use_stream(stream).map_err(|e| code(&e))))
-    }
-
     fn listen(&mut self, address: SocketAddr) -> Result<Listener, ErrorCode> {
         let context = self.context.clone();
         if context.shutdown.begun() {
@@ -452,8 +447,8 @@ impl View {
         if first {
             context.announce(address);
         }
-        let socket = Arc::new(socket);
-        Ok(Listener { socket, address, _listens: listens, _share: share, _permit: permit })
+        let incoming = Arc::new(Incoming::new(&context, socket));
+        Ok(Listener { incoming, address, _listens: listens, _share: share, _permit: permit })
     }
 }
 

@@ -52,9 +52,8 @@ impl Sandbox {
         let entry = loaded.entries.handle.expect("only components with this entry are served");
         let store = store(&loaded.engine, &self.context, Occupancy::One, id, Some(memory));
         // Out here it lives until the fate is known, should the guest never get it.
-        let Accepted { stream, admission, .. } = accepted;
         let fate = store.data().view.fate.clone();
-        let mut connection = Some(Connection::of_handler(stream, admission, fate, watch.as_ref()));
+        let mut connection = Some(Connection::of_handler(accepted, fate, watch.as_ref()));
         let body = async |store: &mut Store<State>, instance: Instance| {
             let connection = connection.take().expect("entered once");
             let connection = store.data_mut().view.table.push(connection)?;

@@ -9,7 +9,6 @@ use std::{
     task::Poll,
 };
 
-use conet_rt::net::TcpListener;
 use wasmtime::{
     Store,
     component::{Accessor, AccessorTask, HasSelf, Instance, Resource, TypedFunc},
@@ -26,8 +25,9 @@ use crate::{
     ids,
     imports::{
         Context,
-        accept::{Accepted, accept},
+        accept::accept,
         connection::Connection,
+        incoming::Incoming,
         view::{Fibers, Live, LiveCount},
         watch::Watch,
     },
@@ -62,10 +62,10 @@ impl Sandbox {
         ended
     }
 
-    /// Serves the listener's connections as coroutines of one instance, until the shutdown or a trap.
+    /// Serves a listener's connections as coroutines of one instance, until the shutdown or a trap.
     ///
     /// Errors of the listener itself come back as `Err`.
-    pub async fn serve_shared(self: Arc<Self>, listener: &TcpListener) -> Result<Ended, ErrorCode> {
+    pub async fn serve_shared(self: Arc<Self>, incoming: &Incoming) -> Result<Ended, ErrorCode> {
         let id = ids::next();
         let context = self.context.clone();
         let handle = self.loaded.entries.fiber_handle.expect("only handlers with this entry are served so");
@@ -81,18 +81,16 @@ impl Sandbox {
             let guard = Freeze::new(&context, store, live.clone(), 2);
             let main = async |accessor: &Accessor<State>| -> wasmtime::Result<()> {
                 loop {
-                    let accepted = match accept(&context, listener).await {
+                    let accepted = match accept(&context, incoming).await {
                         Ok(accepted) => accepted,
                         // Nobody shall wait in the backlog of a port that is not served any more.
-                        Err(ErrorCode::ShuttingDown) => break listener.close(),
+                        Err(ErrorCode::ShuttingDown) => break incoming.close(),
                         Err(code) => {
                             broken = Some(code);
                             break;
                         }
                     };
-                    let Accepted { stream, admission, .. } = accepted;
-                    let watch = watch.as_ref();
-                    waiting = Some(Connection::of_handler(stream, admission, fate.clone(), watch));
+                    waiting = Some(Connection::of_handler(accepted, fate.clone(), watch.as_ref()));
                     let coroutine = context.coroutines.acquire().await;
                     context.metrics.coroutines.increment();
                     let connection = waiting.take().expect("it has just come");

@@ -15,6 +15,7 @@ use crate::{
     imports::{
         Context,
         accept::{Accepted, accept},
+        incoming::Incoming,
         view::noting_wait,
         watch::Watch,
     },
@@ -113,8 +114,13 @@ impl Tenant {
             let serve = move || async move {
                 let _accepting = accepting;
                 let served = match TcpListener::from_std(listener) {
-                    Ok(listener) if role == Role::SharedHandler => serve_shared(&sandbox, &listener).await,
-                    Ok(listener) => serve_isolated(&sandbox, &listener).await,
+                    Ok(listener) => {
+                        let incoming = Incoming::new(&sandbox.context, listener);
+                        match role {
+                            Role::SharedHandler => serve_shared(&sandbox, &incoming).await,
+                            _ => serve_isolated(&sandbox, &incoming).await,
+                        }
+                    }
                     Err(error) => Err(crate::imports::error::code(&error)),
                 };
                 if let Err(code) = served {
@@ -180,11 +186,11 @@ const REHEARSAL_MAX: Duration = Duration::from_secs(5);
 const REHEARSAL_STARTS: u32 = 8;
 
 /// A fresh instance for each connection.
-async fn serve_isolated(sandbox: &Arc<Sandbox>, listener: &TcpListener) -> Result<(), ErrorCode> {
+async fn serve_isolated(sandbox: &Arc<Sandbox>, incoming: &Incoming) -> Result<(), ErrorCode> {
     let context = &sandbox.context;
     let watch = Watch::new(&context.limits.peer, &context.metrics);
     loop {
-        let accepted = match accept(context, listener).await {
+        let accepted = match accept(context, incoming).await {
             Ok(accepted) => accepted,
             Err(ErrorCode::ShuttingDown) => return Ok(()),
             Err(code) => return Err(code),
@@ -241,11 +247,11 @@ impl Drop for Waiting {
 }
 
 /// One instance, and after a trap the next one.
-async fn serve_shared(sandbox: &Arc<Sandbox>, listener: &TcpListener) -> Result<(), ErrorCode> {
+async fn serve_shared(sandbox: &Arc<Sandbox>, incoming: &Incoming) -> Result<(), ErrorCode> {
     loop {
         let _instance = sandbox.context.instances.acquire().await;
         let served = sandbox.context.metrics.accepted.value();
-        sandbox.clone().serve_shared(listener).await?;
+        sandbox.clone().serve_shared(incoming).await?;
         if sandbox.context.shutdown.begun() {
             return Ok(());
         }

@@ -31,6 +31,13 @@ pub fn echo_until_told(mut conn: TcpStream, turn: impl FnOnce(&mut TcpStream) ->
     }
 }
 
+/// Sends a line with the peer's address and the own one, then echoes until the end of the stream.
+pub fn tell_who(mut conn: TcpStream) -> Result<()> {
+    let line = format!("{} {}\n", conn.peer_addr()?, conn.local_addr()?);
+    conn.write_all(line.as_bytes())?;
+    echo_until_told(conn, |_| Ok(()))
+}
+
 /// Calls every function that conet offers to whatever coroutine, then says `hello` and receives one byte.
 pub fn call_every_import(mut conn: TcpStream) -> Result<()> {
     let (own, peer) = (conn.local_addr()?, conn.peer_addr()?);

@@ -78,6 +78,11 @@ impl TcpStream {
         Recv(Operation::new(&self.0, Direction::Read, Op::Recv(max.min(BUF_BYTES))).for_another())
     }
 
+    /// Gives the last bytes that were received back: the next to receive gets them first. While one receives, this is `busy`.
+    pub fn unread(&self, bytes: &[u8]) -> io::Result<()> {
+        self.0.reactor(|reactor, key| reactor.unread(key, bytes))
+    }
+
     /// Sends a first part of `data`, and tells how many bytes were taken; waits until at least one is.
     ///
     /// Up to 4 KiB leave when the worker next looks at its sockets, which is before it sleeps, after 64 tasks and after

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 
+use crate::buf::Buf;
 use crate::driver::{Op, Outcome};
 use crate::key::Direction;
 
@@ -30,6 +31,13 @@ impl Left {
     pub(super) fn keep(&mut self, direction: Direction, result: io::Result<Outcome>) {
         if direction == Direction::Read && !matches!(result, Ok(Outcome::Cancelled)) {
             self.reads.get_or_insert_default().0.push_back(result);
+        }
+    }
+
+    /// Bytes that were received come before all that was and will be.
+    pub(super) fn put_back(&mut self, buf: Buf) {
+        if !buf.is_empty() {
+            self.reads.get_or_insert_default().0.push_front(Ok(Outcome::Received(buf)));
         }
     }
 

@@ -39,6 +39,36 @@ fn echo_is_exact_over_megabytes() {
     });
 }
 
+/// Also on another worker's turn with it, and by a reader that wants less than there is.
+#[test]
+fn what_is_given_back_comes_first() {
+    under_every_driver(|| async {
+        let (near, far) = pair().await;
+        send_all(&near, b"header and body").await.unwrap();
+        let first = recv_exact(&far, 15).await.unwrap();
+        send_all(&near, b", then more").await.unwrap();
+        far.unread(&first[7..]).unwrap();
+        assert!(!far.is_idle());
+        let far = TcpStream::attach(far.detach().unwrap()).unwrap();
+        assert_eq!(&*far.recv(4).await.unwrap(), b"and ");
+        near.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(recv_all(&far).await.unwrap(), b"body, then more");
+        // The end stays behind what is given back.
+        far.unread(b"again").unwrap();
+        assert_eq!(recv_all(&far).await.unwrap(), b"again");
+    });
+}
+
+#[test]
+fn nothing_is_given_back_under_a_reader() {
+    under_every_driver(|| async {
+        let (_near, far) = pair().await;
+        let mut reading = far.recv(10);
+        assert!(poll_once(&mut reading).await.is_pending());
+        assert!(error::is_busy(&far.unread(b"late").unwrap_err()));
+    });
+}
+
 #[test]
 fn each_side_ends_its_own_direction() {
     under_every_driver(|| async {

@@ -46,11 +46,13 @@ section! {
         "listeners": listeners: Count = "64",
         /// Accepted connections at once. More wait to be accepted.
         "connections": connections: Count = "10000",
-        /// Of them, from one address. More are reset. Behind a proxy, whose address all have, switch it off.
+        /// Of them, from one address. More are reset. Behind a proxy, whose address all have, switch it off, or have
+        /// the proxy tell its clients': `proxy-protocol-from`.
         "connections-per-ip": connections_per_ip: OrOff<Count> = "256",
         /// Connections accepted in a second. More wait to be accepted.
         "accept-rate": accept_rate: OrOff<Count> = "2000",
         /// How long a handler's peer may take to send its first byte. Then it is reset, as by the three that follow.
+        /// As long a proxy's header may take, and 10 seconds if this is off.
         "first-byte": first_byte: OrOff<Duration> = "`\"10s\"`",
         /// How long it may then leave the handler waiting for the next.
         "idle": idle: OrOff<Duration> = "`\"60s\"`",

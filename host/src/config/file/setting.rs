@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::{kind, problems::Found};
 use crate::config::{
     driver::Driver,
-    net::{ConnectGrant, ListenGrant},
+    net::{Cidr, ConnectGrant, ListenGrant},
     tenant::{DirGrant, Instances, Isolation},
     units::{parse_duration, parse_size},
 };
@@ -181,6 +181,7 @@ from_text! {
     Isolation: "`\"connection\"` (a fresh instance for each) or `\"shared\"` (one for each worker)",
     Instances: "`\"1\"` or `\"per-worker\"`",
     Driver: "`\"auto\"`, `\"epoll\"` or `\"io-uring\"`",
+    Cidr: "an address or a network, as in `\"10.0.0.0/8\"`",
     DirGrant: "`\"HOST::GUEST\"` or `\"HOST::GUEST:ro\"`, as in `\"./data::/data:ro\"`",
     ListenGrant: "`\"HOST:PORTS\"`, as in `\"127.0.0.1:80\"` or `\"0.0.0.0/0:8000-8099\"`",
     ConnectGrant: "`\"HOST:PORTS\"`, as in `\"10.0.0.0/8:*\"`, `\"redis.internal:6379\"` or `\"public:443\"`",
@@ -222,6 +223,7 @@ macro_rules! lists {
 
 lists! {
     String: "a list of strings",
+    Cidr: "a list of addresses and networks, as in `[\"10.0.0.0/8\", \"fd00::1\"]`",
     DirGrant: "a list of `\"HOST::GUEST\"` or `\"HOST::GUEST:ro\"`, as in `[\"./data::/data:ro\"]`",
     ListenGrant: "a list of `\"HOST:PORTS\"`, as in `[\"127.0.0.1:80\", \"0.0.0.0/0:8000-8099\"]`",
     ConnectGrant: "a list of `\"HOST:PORTS\"`, as in `[\"10.0.0.0/8:*\", \"redis.internal:6379\", \"public:443\"]`",

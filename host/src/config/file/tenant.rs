@@ -13,7 +13,7 @@ use super::{
     table::Table,
 };
 use crate::config::{
-    net::{ConnectGrant, ListenGrant},
+    net::{Cidr, ConnectGrant, ListenGrant},
     tenant::{DirGrant, Instances, Isolation},
 };
 
@@ -52,6 +52,10 @@ section! {
         "allow-listen": allow_listen: Vec<ListenGrant> = "nowhere",
         /// Where the guest may connect to.
         "allow-connect": allow_connect: Vec<ConnectGrant> = "nowhere",
+        /// Proxies in front of the tenant. Each connection to it begins with a header of the PROXY protocol, version 1 or 2,
+        /// that says whose it is, and the guest, its limits and the logs go by that. Others than these are reset: who
+        /// may send a header can pass for anybody.
+        "proxy-protocol-from": proxy_protocol_from: Vec<Cidr> = "nobody: connections are their peers' own",
         /// Its share of the workers' time, beside the other tenants'.
         "weight": weight: Count = "1",
         /// When a program is started again after it has ended.

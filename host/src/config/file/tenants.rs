@@ -110,6 +110,7 @@ fn served(
             listen: common.allow_listen.map(|grants| grants.value).unwrap_or_default(),
             connect: common.allow_connect.map(|grants| grants.value).unwrap_or_default(),
         },
+        proxies: common.proxy_protocol_from.map(|at| at.value).unwrap_or_default(),
         limits,
         isolation: common.isolation.map(|at| at.value).unwrap_or_default(),
         instances: common.instances.map(|at| at.value).unwrap_or_default(),

@@ -3,11 +3,14 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
 };
+
+use thiserror::Error;
 
 /// A network; a single address is one whose every bit counts. Mapped IPv4 is held as IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cidr {
+pub struct Cidr {
     /// Its first address.
     first: IpAddr,
     /// Leading bits that count, at most 32 or 128.
@@ -44,7 +47,7 @@ impl Cidr {
     }
 
     /// Whether `ip`, in canonical form, is in the network.
-    pub(super) fn contains(self, ip: IpAddr) -> bool {
+    pub fn contains(self, ip: IpAddr) -> bool {
         self.first.is_ipv4() == ip.is_ipv4() && mask(ip, self.prefix) == self.first
     }
 
@@ -56,6 +59,47 @@ impl Cidr {
     /// Its address, if it holds just one.
     pub(super) fn single(self) -> Option<IpAddr> {
         (self.prefix == width(self.first)).then_some(self.first)
+    }
+}
+
+/// Why a text is no network. Each says what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CidrError {
+    /// Neither of the two.
+    #[error("`{0}` is no address and no network: write it as in `10.0.0.5`, `10.0.0.0/8` or `fd00::/8`")]
+    Neither(String),
+    /// The address has bits outside of the network.
+    #[error("`{text}` has bits beyond its prefix: write `{network}`")]
+    HostBits {
+        /// All of it.
+        text: String,
+        /// The network it is in.
+        network: String,
+    },
+}
+
+/// `10.0.0.5`, `10.0.0.0/8`, `::1` or `fd00::/8`.
+impl FromStr for Cidr {
+    type Err = CidrError;
+
+    fn from_str(text: &str) -> Result<Cidr, CidrError> {
+        if let Ok(ip) = text.parse() {
+            return Ok(Cidr::host(ip));
+        }
+        let neither = || CidrError::Neither(text.into());
+        let (ip, prefix) = text.split_once('/').ok_or_else(neither)?;
+        let (ip, bits) = (ip.parse().map_err(|_| neither())?, prefix.parse().map_err(|_| neither())?);
+        // A sign, or zeros before it.
+        if u8::to_string(&bits) != prefix {
+            return Err(neither());
+        }
+        Cidr::new(ip, bits).map_err(|meant| match meant {
+            Some(network) => CidrError::HostBits {
+                text: text.into(),
+                network: network.to_string().replace(['[', ']'], ""),
+            },
+            None => neither(),
+        })
     }
 }
 
@@ -83,5 +127,34 @@ fn mask(ip: IpAddr, prefix: u8) -> IpAddr {
         IpAddr::V6(ip) => {
             Ipv6Addr::from_bits(ip.to_bits() & u128::MAX.checked_shl(128 - prefix).unwrap_or(0)).into()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_read_by_itself() {
+        for (text, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
+            ("10.0.0.5", "10.0.0.5", "10.0.0.6"),
+            ("::1", "::1", "::2"),
+            ("fd00::/8", "fd12::1", "fe00::1"),
+            ("0.0.0.0/0", "9.9.9.9", "::1"),
+            ("::ffff:10.0.0.0/104", "10.1.2.3", "11.0.0.1"),
+        ] {
+            let network: Cidr = text.parse().expect(text);
+            let contains = |ip: &str| network.contains(ip.parse().expect("an address"));
+            assert!(contains(inside) && !contains(outside), "{text}");
+        }
+        for text in
+            ["", "ten", "10.0.0.0/33", "10.0.0.0/+8", "10.0.0.0/08", "10.0.0.0:80", "[::1]", "::1/129", "/8"]
+        {
+            let error = text.parse::<Cidr>().expect_err(text).to_string();
+            assert!(error.contains("10.0.0.0/8"), "{error}");
+        }
+        let error = "fd00::1/8".parse::<Cidr>().expect_err("bits beyond");
+        assert!(error.to_string().ends_with("write `fd00::/8`"), "{error}");
     }
 }
