@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod check;
+pub mod compile_child;
 pub mod log;
 pub mod run;
 pub mod serve;
@@ -41,6 +42,9 @@ enum Command {
     /// Print the reference of that file, docs/config.md.
     #[command(hide = true)]
     ConfigReference,
+    /// Compile a component for the host that started this.
+    #[command(hide = true)]
+    CompileChild(compile_child::CompileChild),
 }
 
 /// Reads the arguments and does what they say.
@@ -62,6 +66,7 @@ pub fn main() -> Exit {
         Command::Reload(reload) => reload.run(),
         Command::Drain(drain) => drain.run(),
         Command::Restart(restart) => restart.run(),
+        Command::CompileChild(child) => child.run(),
         Command::ConfigReference => {
             // A closed stdout leaves nowhere to complain.
             let _ = io::stdout().write_all(reference().as_bytes());

@@ -4,7 +4,10 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use crate::{
     admin::SocketError,
-    config::{file::Problems, machine::MachineError},
+    config::{
+        file::{FileError, Problems},
+        machine::MachineError,
+    },
     sandbox::{component::LoadError, scan::ScanError},
 };
 
@@ -62,6 +65,18 @@ pub enum StartError {
         /// The system's word.
         error: io::Error,
     },
+    /// The component is larger than it may be.
+    #[error(
+        "{path}: it has {bytes} bytes, more than {bytes_max}, the most it may: `component-size` raises that"
+    )]
+    TooLarge {
+        /// As given.
+        path: PathBuf,
+        /// What it has.
+        bytes: u64,
+        /// What it may have.
+        bytes_max: u64,
+    },
     /// It is not a component, or not one for conet.
     #[error("{path}: {error}")]
     Scan {
@@ -81,6 +96,14 @@ pub enum StartError {
     /// The file says something wrong.
     #[error("{0}")]
     Config(#[from] Problems),
+    /// It cannot be read.
+    #[error("cannot read {path}: {error}")]
+    File {
+        /// As given.
+        path: String,
+        /// The system's word.
+        error: io::Error,
+    },
     /// An instance of a new version could not be made.
     #[error("the tenant `{tenant}`: an instance cannot be made: {why}")]
     Rehearsal {
@@ -136,16 +159,30 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
+impl From<FileError> for StartError {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Read { path, error } => StartError::File { path, error },
+            FileError::Wrong(problems) => StartError::Config(problems),
+        }
+    }
+}
+
 impl StartError {
     /// The process's end.
     pub fn exit(&self) -> Exit {
         match self {
+            StartError::Config(problems) if problems.of_components => Exit::Refused,
             StartError::Read { .. }
+            | StartError::File { .. }
             | StartError::Config(_)
             | StartError::Options(_)
             | StartError::Folder { .. } => Exit::Usage,
             StartError::Load { error: LoadError::Engine(_), .. } => Exit::Machine,
-            StartError::Scan { .. } | StartError::Load { .. } | StartError::Rehearsal { .. } => Exit::Refused,
+            StartError::TooLarge { .. }
+            | StartError::Scan { .. }
+            | StartError::Load { .. }
+            | StartError::Rehearsal { .. } => Exit::Refused,
             StartError::Bind { .. } | StartError::Admin { .. } => Exit::Bind,
             StartError::Machine(_) | StartError::Driver(_) => Exit::Machine,
             StartError::System(_) => Exit::Guest(1),

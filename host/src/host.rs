@@ -4,8 +4,10 @@
 
 mod component;
 mod context;
+mod loading;
 mod occurrence;
 mod plan;
+mod problem;
 mod registry;
 mod room;
 mod run;
@@ -23,7 +25,7 @@ use conet_rt::net::ListenOptions;
 use tracing::{debug, warn};
 
 use crate::{
-    config::{file::Problems, file::ServeConfig, file::Source},
+    config::{file::ServeConfig, file::Source},
     exit::StartError,
     imports::Context,
     sandbox::cache::Cache,
@@ -32,9 +34,15 @@ use crate::{
 pub use run::{Options, run};
 pub use serve::serve;
 
-/// Looks at all that a file says, without starting anything: an error has everything that is wrong.
-pub fn check(config: &ServeConfig, source: &Source) -> Result<(), Problems> {
-    plan::plans(config, source).map(drop)
+/// Looks at all that a file says and compiles its components, without starting anything: an error has everything that is
+/// wrong.
+pub fn check(config: &ServeConfig, source: &Source) -> Result<(), StartError> {
+    let (plans, mut wrong) = plan::plans_and_problems(config);
+    if !plans.is_empty() {
+        let engines = serve::engines_to_check(config, &plans)?;
+        wrong.extend(loading::components_and_problems(&engines, &plans)?.1);
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(problem::problems(source, wrong).into()) }
 }
 
 /// The cache in this folder; without one everything works, and starts more slowly.
@@ -70,6 +78,3 @@ fn log_counters(context: &Context) {
         debug!("time in the host, waiting not counted, {times}");
     }
 }
-
-/// Instances of a component, nested ones counted: what it may make of itself before it is compiled.
-const FLATTENED_INSTANCES_MAX: u64 = 256;

@@ -2,6 +2,7 @@
 //! restarts nothing.
 
 pub mod cache;
+pub mod compiler;
 pub mod component;
 pub mod coroutine;
 pub mod engine;

@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod artifacts;
+pub mod bombs;
 pub mod browser;
 pub mod config;
 pub mod exposition;

@@ -122,6 +122,45 @@ impl Process {
         Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
+    /// Those that it has started, and not reaped.
+    pub fn children(self) -> Vec<Self> {
+        let all = std::fs::read_dir("/proc").expect("it is mounted").flatten();
+        let pids = all.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+        pids.map(|pid| Self { pid }).filter(|process| process.parent() == Some(self.pid)).collect()
+    }
+
+    /// Whether it has ended, reaped or not.
+    pub fn ended(self) -> bool {
+        self.stat().is_none_or(|stat| stat.starts_with('Z'))
+    }
+
+    /// Its state's letter and all after it; none if it is gone. It may go at any time if it is not our child.
+    fn stat(self) -> Option<String> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        // The name in parentheses may hold anything.
+        Some(stat.rsplit_once(") ")?.1.to_owned())
+    }
+
+    fn parent(self) -> Option<Pid> {
+        Pid::from_raw(self.stat()?.split(' ').nth(1)?.parse().ok()?)
+    }
+
+    /// A file of its folder in `/proc`; none if it has ended.
+    pub fn proc_file(self, name: &str) -> Option<String> {
+        std::fs::read_to_string(format!("/proc/{}/{name}", self.pid)).ok()
+    }
+
+    /// Its number.
+    pub fn id(self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Sends a signal, if it has not ended. Only for what this process's own children have started.
+    pub fn signal_if_there(self, signal: Signal) {
+        // That it has is as good.
+        let _ = rustix::process::kill_process(self.pid, signal);
+    }
+
     /// Lowers the limit of open files, soft and hard.
     pub fn limit_fds(self, most: usize) {
         let limit = Rlimit { current: Some(most as u64), maximum: Some(most as u64) };

@@ -7,16 +7,15 @@ use std::{
 
 use clap::Args;
 
-use super::serve::said;
 use crate::{
-    config::file::{FileError, ServeConfig},
-    exit::Exit,
+    config::file::ServeConfig,
+    exit::{Exit, StartError},
     host,
 };
 
 /// Tell everything that is wrong with a file of `serve`, and start nothing.
 ///
-/// It ends with 0 if nothing is, and else with 2.
+/// Its components are compiled, for the cache too. It ends with 0 if nothing is wrong, and else as `serve` would.
 #[derive(Args)]
 pub struct Check {
     /// The file.
@@ -26,26 +25,29 @@ pub struct Check {
 impl Check {
     /// Does it.
     pub fn run(self) -> Exit {
-        let checked = ServeConfig::read(&self.config).and_then(|(config, source)| {
-            host::check(&config, &source)?;
-            Ok(config)
-        });
         // A closed stdout or stderr leaves nowhere to complain.
-        match checked {
+        match self.check() {
             Ok(config) => {
                 let _ = writeln!(io::stdout(), "{}: {}", self.config.display(), summary(&config));
                 Exit::Done
             }
+            Err(StartError::Config(problems)) => {
+                let count = problems.problems.len();
+                let what = if count == 1 { "problem" } else { "problems" };
+                let _ = writeln!(io::stderr(), "{problems}\n{count} {what}");
+                StartError::Config(problems).exit()
+            }
             Err(error) => {
-                let _ = writeln!(io::stderr(), "{}", said(&error));
-                if let FileError::Wrong(problems) = error {
-                    let count = problems.problems.len();
-                    let what = if count == 1 { "problem" } else { "problems" };
-                    let _ = writeln!(io::stderr(), "{count} {what}");
-                }
-                Exit::Usage
+                let _ = writeln!(io::stderr(), "error: {error}");
+                error.exit()
             }
         }
+    }
+
+    fn check(&self) -> Result<ServeConfig, StartError> {
+        let (config, source) = ServeConfig::read(&self.config)?;
+        host::check(&config, &source)?;
+        Ok(config)
     }
 }
 

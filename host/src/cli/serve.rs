@@ -52,7 +52,7 @@ impl Serve {
 }
 
 /// What is said of a file that is refused.
-pub(super) fn said(error: &FileError) -> String {
+fn said(error: &FileError) -> String {
     match error {
         FileError::Read { .. } => format!("error: {error}"),
         FileError::Wrong(problems) => problems.to_string(),

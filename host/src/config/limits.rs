@@ -14,6 +14,12 @@ pub struct Limits {
 
     /// How long an accepted connection waits for the memory that its instance begins with; then it is reset.
     pub memory_wait_max: Duration,
+    /// Bytes of a component's file.
+    pub component_bytes_max: usize,
+    /// Instances that a component makes of itself and of what is nested in it.
+    pub nested_instances_max: usize,
+    /// What compiling a component may take.
+    pub compile: CompileLimits,
 
     /// Linear memories of a component.
     pub memories_max: usize,
@@ -83,6 +89,17 @@ pub struct Limits {
     pub drain_max: Duration,
 }
 
+/// Limits of the process that compiles a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// CPU time of all its threads, in whole seconds: a part of one counts as one.
+    pub cpu_max: Duration,
+    /// Memory.
+    pub memory_bytes_max: usize,
+    /// By the clock.
+    pub time_max: Duration,
+}
+
 /// Limits on the patience with a handler's peers, while it waits for them. None is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PeerLimits {
@@ -116,6 +133,10 @@ impl Default for Limits {
             shared_memory_bytes_max: 512 * MIB,
             tenant_memory_bytes_max: 512 * MIB,
             memory_wait_max: Duration::from_secs(10),
+            // A debug build of a large guest has some ten million.
+            component_bytes_max: 64 * MIB,
+            nested_instances_max: 256,
+            compile: CompileLimits::default(),
             memories_max: 2,
             tables_max: 8,
             core_instances_max: 32,
@@ -153,6 +174,7 @@ impl Limits {
     pub fn serve() -> Limits {
         Limits {
             start_max: Some(Duration::from_secs(1)),
+            component_bytes_max: 10 * MIB,
             cpu_max: Duration::from_millis(50),
             clock_granularity: Some(Duration::from_millis(1)),
             connections_per_ip_max: Some(256),
@@ -166,6 +188,27 @@ impl Limits {
             keepalive: Some(Duration::from_secs(60)),
             lookups_per_second_max: Some(20),
             ..Limits::default()
+        }
+    }
+}
+
+impl Default for CompileLimits {
+    fn default() -> CompileLimits {
+        CompileLimits {
+            cpu_max: Duration::from_secs(10),
+            memory_bytes_max: 1024 * MIB,
+            time_max: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+impl CompileLimits {
+    /// The greater of each.
+    pub fn union(self, other: Self) -> Self {
+        Self {
+            cpu_max: self.cpu_max.max(other.cpu_max),
+            memory_bytes_max: self.memory_bytes_max.max(other.memory_bytes_max),
+            time_max: self.time_max.max(other.time_max),
         }
     }
 }

@@ -4,23 +4,22 @@ use std::{fs, io::Read as _, path::Path};
 
 use crate::exit::StartError;
 
-/// The component's bytes.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, StartError> {
+/// The component's bytes, of which there may be so many.
+pub(super) fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, StartError> {
     let unreadable = |error| StartError::Read { path: path.into(), error };
     let about = fs::metadata(path).map_err(unreadable)?;
     // A pipe could keep us waiting for ever, a device never end.
     if !about.is_file() {
         return Err(unreadable(std::io::Error::other("it is not a file")));
     }
-    if about.len() > COMPONENT_BYTES_MAX {
-        let error = format!("it has {} bytes, and a component may have {COMPONENT_BYTES_MAX}", about.len());
-        return Err(unreadable(std::io::Error::other(error)));
+    let bytes_max = bytes_max as u64;
+    let too_large = |bytes| StartError::TooLarge { path: path.into(), bytes, bytes_max };
+    if about.len() > bytes_max {
+        return Err(too_large(about.len()));
     }
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(unreadable)?;
-    file.take(COMPONENT_BYTES_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok(bytes)
+    // It may be growing.
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > bytes_max { Err(too_large(bytes.len() as u64)) } else { Ok(bytes) }
 }
-
-/// Bytes of a component: a debug build of a large guest has some ten million.
-const COMPONENT_BYTES_MAX: u64 = 64 << 20;

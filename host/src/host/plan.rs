@@ -1,13 +1,15 @@
 //! What a file's tenants come to: components read and looked at, roles chosen. Everything that is wrong is told at
 //! once, with its line.
 
-use std::ops::Range;
-
 use sha2::{Digest, Sha256};
 
-use super::{FLATTENED_INSTANCES_MAX, component::read};
+use super::{
+    component::read,
+    problem::{Problem, problems},
+};
 use crate::{
     config::file::{Problems, ServeConfig, Served, Source},
+    exit::StartError,
     sandbox::scan::{Scan, scan},
     tenancy::role::Role,
 };
@@ -18,7 +20,7 @@ pub(super) struct Plan {
     /// Its component.
     pub(super) bytes: Vec<u8>,
     /// Of the component.
-    hash: [u8; 32],
+    pub(super) hash: [u8; 32],
     pub(super) scan: Scan,
     pub(super) role: Role,
 }
@@ -32,6 +34,12 @@ impl Plan {
 
 /// A plan for each tenant of the file.
 pub(super) fn plans(config: &ServeConfig, source: &Source) -> Result<Vec<Plan>, Problems> {
+    let (plans, wrong) = plans_and_problems(config);
+    if wrong.is_empty() { Ok(plans) } else { Err(problems(source, wrong)) }
+}
+
+/// A plan for each tenant that can have one, and what is wrong with the others.
+pub(super) fn plans_and_problems(config: &ServeConfig) -> (Vec<Plan>, Vec<Problem>) {
     let fibers = config.host.shared_instances.as_ref().is_some_and(|at| at.value);
     let mut wrong = Vec::new();
     let mut plans = Vec::new();
@@ -42,20 +50,26 @@ pub(super) fn plans(config: &ServeConfig, source: &Source) -> Result<Vec<Plan>, 
         }
         wrong.extend(folders(served));
     }
-    if wrong.is_empty() { Ok(plans) } else { Err(Problems::new(source, wrong)) }
+    (plans, wrong)
 }
 
-fn plan(served: &Served, fibers: bool) -> Result<Plan, (Range<usize>, String)> {
+fn plan(served: &Served, fibers: bool) -> Result<Plan, Problem> {
     let component = &served.component;
-    let wrong = |text: String| (component.span.clone(), text);
+    let wrong = |text: String| Problem::of_file(&component.span, text);
+    let refused = |text: String| Problem::of_component(&component.span, text);
+    let limits = &served.config.limits;
     let path = component.value.display();
-    let bytes = read(&component.value).map_err(|error| wrong(error.to_string()))?;
+    let bytes = match read(&component.value, limits.component_bytes_max) {
+        Err(error @ StartError::TooLarge { .. }) => return Err(refused(error.to_string())),
+        read => read.map_err(|error| wrong(error.to_string()))?,
+    };
     let hash: [u8; 32] = Sha256::digest(&bytes).into();
     if let Some(expected) = served.sha256.as_ref().filter(|expected| expected.value != hash) {
         let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        return Err((expected.span.clone(), format!("{path} has another hash: {hex}")));
+        return Err(Problem::of_file(&expected.span, format!("{path} has another hash: {hex}")));
     }
-    let scan = scan(&bytes, FLATTENED_INSTANCES_MAX).map_err(|error| wrong(format!("{path}: {error}")))?;
+    let scan = scan(&bytes, limits.nested_instances_max as u64);
+    let scan = scan.map_err(|error| refused(format!("{path}: {error}")))?;
     let role = Role::choose(&scan, &served.config).map_err(|error| wrong(format!("{path}: {error}")))?;
     if scan.fibers && !fibers {
         return Err(wrong(format!(
@@ -63,21 +77,21 @@ fn plan(served: &Served, fibers: bool) -> Result<Plan, (Range<usize>, String)> {
         )));
     }
     match (role.is_handler(), &served.listen[..]) {
-        (true, []) => Err((
-            served.span.clone(),
+        (true, []) => Err(Problem::of_file(
+            &served.span,
             format!(
                 "{path} is a handler, and there is no `listen` that says where the host accepts its connections"
             ),
         )),
-        (false, [listen, ..]) => Err((
-            listen.span.clone(),
+        (false, [listen, ..]) => Err(Problem::of_file(
+            &listen.span,
             format!("{path} is a program, and listens itself: write allow-listen in place of `listen`"),
         )),
         _ => Ok(Plan { served: served.clone(), bytes, hash, scan, role }),
     }
 }
 
-fn folders(served: &Served) -> impl Iterator<Item = (Range<usize>, String)> {
+fn folders(served: &Served) -> impl Iterator<Item = Problem> {
     let missing = served.config.dirs.iter().filter(|dir| !dir.host.is_dir());
-    missing.map(|dir| (served.span.clone(), format!("dirs: {} is not a folder", dir.host.display())))
+    missing.map(|dir| Problem::of_file(&served.span, format!("dirs: {} is not a folder", dir.host.display())))
 }

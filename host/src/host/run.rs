@@ -17,7 +17,7 @@ use conet_rt::{Group, Handle, Stacks, Worker};
 use tracing::{info, warn};
 
 use super::{
-    FLATTENED_INSTANCES_MAX, bind,
+    bind,
     component::read,
     context::{Around, Streams, context},
     counted, log_counters,
@@ -34,7 +34,8 @@ use crate::{
     messages::Messages,
     output::Output,
     sandbox::{
-        coroutine::Sandbox, engine::EngineOptions, engines::Engines, scan::scan, ticker::Ticker, trap::Ended,
+        compiler::Compiler, coroutine::Sandbox, engine::EngineOptions, engines::Engines, scan::scan,
+        ticker::Ticker, trap::Ended,
     },
     tenancy::{
         role::Role,
@@ -91,8 +92,8 @@ impl Host {
         starting: &AtomicBool,
     ) -> Result<Self, StartError> {
         let Options { component: path, tenant: config, listen, workers, driver, cache, preemption } = options;
-        let bytes = read(&path)?;
-        let scan = scan(&bytes, FLATTENED_INSTANCES_MAX)
+        let bytes = read(&path, config.limits.component_bytes_max)?;
+        let scan = scan(&bytes, config.limits.nested_instances_max as u64)
             .map_err(|error| StartError::Scan { path: path.clone(), error })?;
         let role = Role::choose(&scan, &config).map_err(StartError::Options)?;
         if listen.is_some() && !role.is_handler() {
@@ -110,10 +111,14 @@ impl Host {
             );
         }
         let refused = |error| StartError::Load { path: path.clone(), error };
-        let engines = Engines::new(options, room.instances as u32, open_cache(cache.as_deref()));
+        // Who runs a component here brings it as well as the machine. A child would cost 8 ms of CPU time, and 40 ms by the
+        // clock where other processes keep the machine busy, as it yields to them.
+        let compiler = Arc::new(Compiler::here());
+        let engines = Engines::new(options, room.instances as u32, open_cache(cache.as_deref()), compiler);
         let engines = Arc::new(engines.map_err(refused)?);
         let started = Instant::now();
-        let (loaded, pooled) = engines.load(&bytes, &scan, &shape).map_err(refused)?;
+        let (loaded, pooled) =
+            engines.load(&bytes, &scan, &shape, &config.limits.compile).map_err(refused)?;
         info!("engine: concurrency {}", if scan.fibers { "on" } else { "off" });
         info!("loaded as {role:?} in {:?}", started.elapsed());
 

@@ -3,6 +3,7 @@
 
 mod ground;
 mod orders;
+mod ready;
 mod running;
 mod sockets;
 
@@ -22,7 +23,7 @@ use tracing::{error, info};
 use super::{
     counted, log_counters,
     occurrence::{Occurrence, next, watch_signals},
-    plan::{Plan, plans},
+    plan::plans,
     registry::{Registered, Registry},
     wishes::{Wish, Wishes},
 };
@@ -32,10 +33,13 @@ use crate::{
     exit::{Exit, StartError},
     imports::resolve::Resolver,
     messages::Messages,
+    sandbox::compiler::Compiler,
     tenancy::tenant::Event,
 };
 
 use ground::Ground;
+pub(super) use ground::engines_to_check;
+use ready::Ready;
 use running::{Maker, Running};
 use sockets::Sockets;
 
@@ -47,10 +51,12 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
     let registry = Arc::new(Registry::new(events.clone()));
     // Before anything is compiled, to tell that the host starts.
     let _admin = registry.serve(&config.host, messages)?;
-    let ground = Arc::new(Ground::new(config, &plans, None)?);
+    let compiler = Arc::new(Compiler::in_children()?);
+    let ready = Ready::new(config, source, plans, None, &compiler)?;
     let mut host = Host {
         path: PathBuf::from(&source.name),
-        ground,
+        ground: ready.ground.clone(),
+        compiler,
         sockets: Sockets::default(),
         tenants: BTreeMap::new(),
         next_number: 0,
@@ -60,8 +66,8 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
         messages: messages.clone(),
         events,
     };
-    let ground = host.ground.clone();
-    let change = host.prepare(&ground, plans, false)?;
+    host.compiler.give_way();
+    let change = host.prepare(ready, false)?;
     starting.store(false, Ordering::SeqCst);
     host.carry_out(change)?;
     host.register();
@@ -73,6 +79,7 @@ struct Host {
     /// The file.
     path: PathBuf,
     ground: Arc<Ground>,
+    compiler: Arc<Compiler>,
     sockets: Sockets,
     /// Versions of tenants, those that are to end, too.
     tenants: BTreeMap<usize, Running>,
@@ -98,19 +105,16 @@ struct Change {
 }
 
 impl Host {
-    /// Makes ready what the plans ask for. An error has changed nothing.
-    fn prepare(
-        &mut self,
-        ground: &Arc<Ground>,
-        plans: Vec<Plan>,
-        rehearse: bool,
-    ) -> Result<Change, StartError> {
+    /// Makes new versions of what is not so yet. An error has changed nothing.
+    fn prepare(&mut self, ready: Ready, rehearse: bool) -> Result<Change, StartError> {
+        let Ready { ground, plans, components } = ready;
+        let ground = &ground;
         let sockets = self.sockets.for_plans(&plans)?;
         let maker =
             Maker { ground, resolver: &self.resolver, messages: &self.messages, events: &self.events };
         let (mut begin, mut stay) = (Vec::new(), Vec::new());
         let (mut added, mut changed) = (0, 0);
-        for plan in &plans {
+        for (plan, component) in plans.iter().zip(components) {
             let name = &plan.served.config.name;
             let serving = self.tenants.iter().filter(|(_, running)| running.leaves_at.is_none());
             let before = serving.clone().find(|(_, running)| running.context().name == *name);
@@ -123,7 +127,7 @@ impl Host {
             }
             let number = self.next_number;
             self.next_number += 1;
-            let running = Running::new(&maker, plan, number, before.map(|(_, running)| running))?;
+            let running = Running::new(&maker, plan, component, number, before.map(|(_, running)| running))?;
             if rehearse && let Err(why) = running.tenant.rehearse() {
                 return Err(StartError::Rehearsal { tenant: name.clone(), why });
             }
@@ -189,11 +193,8 @@ impl Host {
     fn try_reload(&mut self) -> anyhow::Result<String> {
         let (config, source) = ServeConfig::read(&self.path)?;
         let plans = plans(&config, &source)?;
-        let ground = match self.ground.serves(&config, &plans) {
-            true => self.ground.clone(),
-            false => Arc::new(Ground::new(&config, &plans, Some(&self.ground))?),
-        };
-        let change = self.prepare(&ground, plans, true)?;
+        let ready = Ready::new(&config, &source, plans, Some(&self.ground), &self.compiler)?;
+        let change = self.prepare(ready, true)?;
         let summary = change.summary.clone();
         self.carry_out(change)?;
         Ok(summary)

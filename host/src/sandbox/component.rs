@@ -8,8 +8,8 @@ use wasmtime::{
 };
 
 use super::{
-    limiter::ELEMENT_BYTES, scan::Scan, stack_check::StackCheckError, store::State, threads::ThreadsError,
-    trap::printable, trusted::copied,
+    compiler::CompileError, limiter::ELEMENT_BYTES, scan::Scan, stack_check::StackCheckError, store::State,
+    threads::ThreadsError, trap::printable, trusted::copied,
 };
 use crate::imports;
 
@@ -59,6 +59,12 @@ pub enum LoadError {
     /// Not valid, or needs what is switched off.
     #[error("cannot compile the component: {}", shown(.0))]
     Compile(wasmtime::Error),
+    /// What a compiler in another process has said of it; in one line that ends.
+    #[error("{0}")]
+    Refused(String),
+    /// Compiling it did not come to an end.
+    #[error("{0}")]
+    Compiler(#[from] CompileError),
     /// It needs something conet does not provide.
     #[error("cannot link the component: {}", shown(.0))]
     Link(wasmtime::Error),
@@ -136,7 +142,12 @@ impl Entries {
 
 /// The error in one line that ends. It may quote the component's own names, checked by nobody.
 fn shown(error: &wasmtime::Error) -> String {
-    let text = printable(&format!("{error:#}"));
+    one_line(&format!("{error:#}"))
+}
+
+/// The text in one line that ends.
+pub(super) fn one_line(text: &str) -> String {
+    let text = printable(text);
     match text.char_indices().nth(ERROR_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use conet_rt::Stacks;
+use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use super::trusted::FiberStacks;
@@ -25,6 +26,19 @@ pub struct EngineOptions {
     pub fiber_stack_bytes: usize,
     /// The largest component.
     pub shape: Shape,
+}
+
+/// All that compiled code depends on besides the component. Engines with the same run the same code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Codegen {
+    /// As in [`EngineOptions`].
+    pub fibers: bool,
+    /// As in [`EngineOptions`].
+    pub preemption: bool,
+    /// Stack that a guest's own frames may use.
+    pub wasm_stack_bytes: usize,
+    /// The largest memory any instance may have.
+    pub memory_bytes_max: usize,
 }
 
 /// What a component may be made of.
@@ -104,13 +118,10 @@ impl EngineOptions {
         }
     }
 
-    /// What compiled code depends on, as text: part of its key in the cache.
-    pub fn fingerprint(&self) -> String {
-        let Self { fibers, preemption, wasm_stack_bytes, shape: Shape { memory_bytes_max, .. }, .. } = self;
-        format!(
-            "wasmtime 48, fibers {fibers}, preemption {preemption}, memory {memory_bytes_max}, guard {GUARD_BYTES}, \
-             stack {wasm_stack_bytes}"
-        )
+    /// What compiled code depends on.
+    pub fn codegen(&self) -> Codegen {
+        let Self { fibers, preemption, wasm_stack_bytes, shape: Shape { memory_bytes_max, .. }, .. } = *self;
+        Codegen { fibers, preemption, wasm_stack_bytes, memory_bytes_max }
     }
 
     /// Makes the Engine.
@@ -141,7 +152,32 @@ impl EngineOptions {
         Engine::new(&config)
     }
 
-    /// What all of them have in common: all that compiled code depends on.
+    /// What all of them have in common.
+    fn config(&self) -> Config {
+        let mut config = self.codegen().config();
+        config.async_stack_size(self.fiber_stack_bytes);
+        config
+    }
+}
+
+impl Codegen {
+    /// The same for the same, as text: part of a key in the cache.
+    pub fn fingerprint(&self) -> String {
+        let Self { fibers, preemption, wasm_stack_bytes, memory_bytes_max } = self;
+        format!(
+            "wasmtime 48, fibers {fibers}, preemption {preemption}, memory {memory_bytes_max}, guard {GUARD_BYTES}, \
+             stack {wasm_stack_bytes}"
+        )
+    }
+
+    /// An Engine that compiles, and takes no address for instances.
+    pub(super) fn compiler(&self) -> wasmtime::Result<Engine> {
+        let mut config = self.config();
+        // Nothing runs on it, but wasmtime wants the one stack to hold the other.
+        config.async_stack_size(self.wasm_stack_bytes);
+        Engine::new(&config)
+    }
+
     fn config(&self) -> Config {
         let mut config = Config::new();
         config.cranelift_opt_level(OptLevel::Speed);
@@ -153,9 +189,8 @@ impl EngineOptions {
         config.wasm_memory64(false);
         config.epoch_interruption(self.preemption);
         config.max_wasm_stack(self.wasm_stack_bytes);
-        config.async_stack_size(self.fiber_stack_bytes);
         // Memories as large as the limit allows, in addresses: they never move when they grow.
-        config.memory_reservation(self.shape.memory_bytes_max as u64);
+        config.memory_reservation(self.memory_bytes_max as u64);
         config.memory_may_move(false);
         config.memory_guard_size(GUARD_BYTES);
         config.memory_init_cow(true);

@@ -11,12 +11,14 @@ use wasmtime::Engine;
 
 use super::{
     cache::Cache,
+    compiler::Compiler,
     component::{LoadError, Loaded},
     engine::{EngineOptions, Instances, Shape},
     pooled::Pooled,
     scan::Scan,
     trusted::{compiled, is_of_shape},
 };
+use crate::config::limits::CompileLimits;
 
 /// The Engines, and what is loaded on them.
 pub struct Engines {
@@ -24,6 +26,7 @@ pub struct Engines {
     mapped: Engine,
     pool: Arc<Pool>,
     cache: Option<Cache>,
+    compiler: Arc<Compiler>,
     /// By the hash of its bytes: tenants with the same component share its code.
     loaded: Mutex<HashMap<[u8; 32], Shared>>,
 }
@@ -44,30 +47,56 @@ pub(super) struct Pool {
 
 impl Engines {
     /// Engines with room in the pool for so many instances at once.
-    pub fn new(options: EngineOptions, instances: u32, cache: Option<Cache>) -> Result<Self, LoadError> {
+    pub fn new(
+        options: EngineOptions,
+        instances: u32,
+        cache: Option<Cache>,
+        compiler: Arc<Compiler>,
+    ) -> Result<Self, LoadError> {
         let mapped = options.build().map_err(LoadError::Engine)?;
         let pooled = EngineOptions { instances: Instances::Pooled(instances), ..options.clone() };
         let pool = Arc::new(Pool { options: pooled, engine: OnceLock::new() });
-        Ok(Self { options, mapped, pool, cache, loaded: Mutex::default() })
+        Ok(Self { options, mapped, pool, cache, compiler, loaded: Mutex::default() })
     }
 
     /// Compiles `bytes`, or takes what has been compiled before, and links it. The component must be of the shape.
-    pub fn load(&self, bytes: &[u8], scan: &Scan, shape: &Shape) -> Result<(Loaded, Arc<Pooled>), LoadError> {
+    pub fn load(
+        &self,
+        bytes: &[u8],
+        scan: &Scan,
+        shape: &Shape,
+        limits: &CompileLimits,
+    ) -> Result<(Loaded, Arc<Pooled>), LoadError> {
         let hash: [u8; 32] = Sha256::digest(bytes).into();
-        if let Some(shared) = self.loaded().get_mut(&hash) {
-            if !shared.shapes.contains(shape) {
-                is_of_shape(shared.loaded.pre.component(), &self.options, shape)?;
-                shared.shapes.insert(*shape);
-            }
-            return Ok((shared.loaded.clone(), shared.pooled.clone()));
+        if let Some(known) = self.known(&hash, shape) {
+            return known;
         }
-        let component = compiled(&self.mapped, bytes, &self.options, shape, self.cache.as_ref())?;
+        // One after the other: who has waited may find it done.
+        let _turn = self.compiler.turn();
+        if let Some(known) = self.known(&hash, shape) {
+            return known;
+        }
+        let cache = self.cache.as_ref();
+        let component = compiled(&self.mapped, bytes, &self.options, shape, &self.compiler, limits, cache)?;
         let loaded = Loaded::link(self.mapped.clone(), &component, scan, self.options.fibers)?;
         let pooled = Pooled::new(self.pool.clone(), scan.clone());
         let shared =
             Shared { loaded: loaded.clone(), pooled: pooled.clone(), shapes: HashSet::from([*shape]) };
         self.loaded().insert(hash, shared);
         Ok((loaded, pooled))
+    }
+
+    /// What is loaded already, if it is.
+    fn known(&self, hash: &[u8; 32], shape: &Shape) -> Option<Result<(Loaded, Arc<Pooled>), LoadError>> {
+        let mut all = self.loaded();
+        let shared = all.get_mut(hash)?;
+        if !shared.shapes.contains(shape) {
+            if let Err(error) = is_of_shape(shared.loaded.pre.component(), &self.options, shape) {
+                return Some(Err(error));
+            }
+            shared.shapes.insert(*shape);
+        }
+        Some(Ok((shared.loaded.clone(), shared.pooled.clone())))
     }
 
     /// What these Engines can run.

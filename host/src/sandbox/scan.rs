@@ -52,7 +52,10 @@ pub enum ScanError {
     #[error("the component is broken or truncated: {0}")]
     Broken(String),
     /// Instantiating it would make too much of it.
-    #[error("the component instantiates {found} instances when nested ones are counted, more than {max}")]
+    #[error(
+        "the component instantiates {found} instances when nested ones are counted, more than {max}, the most it may: \
+         `nested-instances` raises that"
+    )]
     TooManyInstances {
         /// As far as counted.
         found: u64,

@@ -11,10 +11,11 @@ use wasmtime::{Engine, StackCreator, StackMemory, component::Component};
 
 use super::{
     cache::{Cache, CacheKey},
+    compiler::Compiler,
     component::LoadError,
     engine::{EngineOptions, Shape},
-    stack_check, threads,
 };
+use crate::config::limits::CompileLimits;
 
 /// The component's code: what an earlier run compiled, or else compiled now.
 pub(super) fn compiled(
@@ -22,19 +23,20 @@ pub(super) fn compiled(
     bytes: &[u8],
     options: &EngineOptions,
     shape: &Shape,
+    compiler: &Compiler,
+    limits: &CompileLimits,
     cache: Option<&Cache>,
 ) -> Result<Component, LoadError> {
-    let key = CacheKey::new(bytes, VERSIONS, &format!("{}, {shape:?}", options.fingerprint()));
+    let codegen = options.codegen();
+    let key = CacheKey::new(bytes, VERSIONS, &format!("{}, {shape:?}", codegen.fingerprint()));
     if let Some(code) = cache.and_then(|cache| cache.load(&key)) {
         match deserialize(engine, &code) {
             Ok(component) => return Ok(component),
             Err(error) => tracing::info!("compiling anew: {error:#}"),
         }
     }
-    let instrumented = stack_check::instrument(bytes)?;
-    let instrumented = threads::instrument(&instrumented)?;
+    let code = compiler.compile(bytes, &codegen, limits)?;
     let judge = options.judge(shape).map_err(LoadError::Engine)?;
-    let code = judge.precompile_component(&instrumented).map_err(LoadError::Compile)?;
     // What is in the cache has been accepted: the key names the shape.
     deserialize(&judge, &code).map_err(LoadError::Limits)?;
     if let Some(cache) = cache {
@@ -59,8 +61,9 @@ pub(super) fn copied(component: &Component, engine: &Engine) -> wasmtime::Result
 }
 
 fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `code` is what `Engine::precompile_component` returned: in this process just now, or in an
-    // earlier one whose cache entry `Cache::load` gives out only if its MAC, made with a key that none but
+    // SAFETY: `code` is what `Engine::precompile_component` returned: just now, in this process or in a child
+    // of it that was made for this component alone, runs this program, and whose answer came over a pipe that
+    // nobody else has (`Compiler::compile`); or in an earlier one whose cache entry `Cache::load` gives out only if its MAC, made with a key that none but
     // this user can read, covers these bytes and the key they are asked for by; or what
     // `Component::serialize` returned of a component that was loaded so. wasmtime itself checks its version
     // and configuration.

@@ -6,7 +6,7 @@ use super::{
     section::section,
     setting::{At, Count, OrOff, Size},
 };
-use crate::config::limits::{Limits, PeerLimits, PoolLimits};
+use crate::config::limits::{CompileLimits, Limits, PeerLimits, PoolLimits};
 
 section! {
     /// What a tenant may use. A limit that is reached is an error that the guest sees, or a trap where it says so, and
@@ -21,6 +21,17 @@ section! {
         "tenant-memory": tenant_memory: Size = "`\"512MiB\"`",
         /// How long it waits; then it is reset.
         "memory-wait": memory_wait: Duration = "`\"10s\"`",
+        /// Bytes of the component's file, which is refused with more.
+        "component-size": component_size: Size = "`\"10MiB\"`",
+        /// Instances that a component makes of itself and of what is nested in it. It is refused with more.
+        "nested-instances": nested_instances: Count = "256",
+        /// CPU time that compiling the component may take, in whole seconds; then it is refused, as by the two that
+        /// follow. Tenants with the same component share what is compiled, and of theirs the greatest holds.
+        "compile-cpu": compile_cpu: Duration = "`\"10s\"`",
+        /// Memory that compiling it may take, 64MiB at least.
+        "compile-memory": compile_memory: Size = "`\"1GiB\"`",
+        /// How long compiling it may take by the clock. While tenants run, it is done with what they leave of the processors.
+        "compile-time": compile_time: Duration = "`\"10m\"`",
         /// Linear memories of a component, which is refused with more.
         "memories": memories: Count = "2",
         /// Tables of a component, which is refused with more.
@@ -109,6 +120,13 @@ impl LimitsSection {
             shared_memory_bytes_max: size(&self.shared_memory, standard.shared_memory_bytes_max),
             tenant_memory_bytes_max: size(&self.tenant_memory, standard.tenant_memory_bytes_max),
             memory_wait_max: time(&self.memory_wait, standard.memory_wait_max),
+            component_bytes_max: size(&self.component_size, standard.component_bytes_max),
+            nested_instances_max: count(&self.nested_instances, standard.nested_instances_max),
+            compile: CompileLimits {
+                cpu_max: time(&self.compile_cpu, standard.compile.cpu_max),
+                memory_bytes_max: size(&self.compile_memory, standard.compile.memory_bytes_max),
+                time_max: time(&self.compile_time, standard.compile.time_max),
+            },
             memories_max: count(&self.memories, standard.memories_max),
             tables_max: count(&self.tables, standard.tables_max),
             core_instances_max: count(&self.core_instances, standard.core_instances_max),

@@ -22,6 +22,8 @@ pub struct Problems {
     pub file: String,
     /// At least one.
     pub problems: Vec<Problem>,
+    /// The file is right, and components that it names are refused.
+    pub of_components: bool,
 }
 
 impl Problems {
@@ -31,7 +33,7 @@ impl Problems {
         found.sort_by_key(|(span, _)| span.start);
         let problems =
             found.into_iter().map(|(span, text)| Problem::new(&source.text, &span, text)).collect();
-        Self { file: source.name.clone(), problems }
+        Self { file: source.name.clone(), problems, of_components: false }
     }
 }
 

@@ -81,6 +81,7 @@ fn served(
     }
     check_stacks(&limits, &span, found);
     check_memory(&limits, &span, found);
+    check_compiling(&limits, &span, found);
     let variables = common.env.map(|env| env.value).unwrap_or_default();
     let mut env: Vec<EnvVar> = variables.into_iter().map(|(name, value)| EnvVar { name, value }).collect();
     if let Some(secrets) = common.secrets {
@@ -125,6 +126,14 @@ fn served(
         restart: common.restart.map(|at| at.value).unwrap_or_default(),
         span,
     })
+}
+
+/// Less does not even start a compiler, and that would be told in its words.
+fn check_compiling(limits: &Limits, span: &Range<usize>, found: &Found) {
+    let bytes = limits.compile.memory_bytes_max;
+    if bytes < COMPILE_MEMORY_BYTES_MIN {
+        found.add(span.clone(), format!("compile-memory is {bytes} bytes: write 64MiB at least"));
+    }
 }
 
 /// Host functions run on what the guest's frames leave of a fiber's stack.
@@ -203,6 +212,8 @@ fn meet(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && one.port() == other.port() && ips(one.ip(), other.ip())
 }
 
+/// A compiler without a component has some ten million.
+const COMPILE_MEMORY_BYTES_MIN: usize = 64 << 20;
 /// What 32-bit WebAssembly can address.
 const MEMORY_BYTES_MAX: usize = 4 << 30;
 /// A password or a key; one of RSA has three thousand.

@@ -169,6 +169,12 @@ fn stacks_leave_the_host_its_part() {
     assert!(found[0].contains("raise fiber-stack"), "{found:?}");
 }
 
+#[test]
+fn a_compiler_has_the_memory_that_it_needs_to_start() {
+    let found = problems(&tenant("a", "[tenant.limits]\ncompile-memory = \"1MiB\""));
+    assert!(found[0].contains("write 64MiB at least"), "{found:?}");
+}
+
 /// The defaults are written twice, as numbers and for people.
 #[test]
 fn the_reference_tells_the_defaults_that_hold() {

@@ -12,7 +12,7 @@ use super::super::{open_cache, plan::Plan, room::shape, shares::Shares, workers:
 use crate::{
     config::{file::ServeConfig, machine::Machine},
     exit::StartError,
-    sandbox::{cache::Cache, engine::EngineOptions, engines::Engines, ticker::Ticker},
+    sandbox::{cache::Cache, compiler::Compiler, engine::EngineOptions, engines::Engines, ticker::Ticker},
 };
 
 /// The ground. Dropping it ends its workers, and waits for them.
@@ -40,11 +40,12 @@ impl Ground {
         config: &ServeConfig,
         plans: &[Plan],
         before: Option<&Ground>,
+        compiler: &Arc<Compiler>,
     ) -> Result<Self, StartError> {
         let count = workers(config);
         let room = match before.filter(|before| before.room.serves(plans, count)) {
             Some(before) => before.room.clone(),
-            None => Arc::new(HostRoom::new(config, plans, count)?),
+            None => Arc::new(HostRoom::new(config, plans, count, compiler)?),
         };
         let ticking = room.clone();
         let ticker = Ticker::start(move || ticking.engines.advance())?;
@@ -88,17 +89,17 @@ fn workers(config: &ServeConfig) -> usize {
 }
 
 impl HostRoom {
-    fn new(config: &ServeConfig, plans: &[Plan], workers: usize) -> Result<Self, StartError> {
+    fn new(
+        config: &ServeConfig,
+        plans: &[Plan],
+        workers: usize,
+        compiler: &Arc<Compiler>,
+    ) -> Result<Self, StartError> {
         // Of an earlier one, as long as that is needed.
         let machine = Machine::read().beside(mappings_in_use());
         let shares = shares(&machine, plans, workers)?;
-        let cache = match &config.host.cache {
-            None => Cache::default_path(),
-            Some(at) => Some(at.value.clone()).filter(|path| path.as_os_str() != "off"),
-        };
         let options = EngineOptions { coroutines_max: shares.coroutines_max, ..options(plans) };
-        let engines = Engines::new(options, shares.instances_max as u32, open_cache(cache.as_deref()))
-            .map_err(|error| StartError::Load { path: "the host".into(), error })?;
+        let engines = engines(config, options, shares.instances_max, compiler.clone())?;
         Ok(Self { engines, shares })
     }
 
@@ -108,6 +109,29 @@ impl HostRoom {
         let options = EngineOptions { coroutines_max: 0, ..options(plans) };
         ours.clone().union(&options) == *ours && self.shares.covers(&wanted)
     }
+}
+
+/// Engines to load these tenants' components on, and no more.
+pub(in super::super) fn engines_to_check(
+    config: &ServeConfig,
+    plans: &[Plan],
+) -> Result<Engines, StartError> {
+    let options = EngineOptions { coroutines_max: 1, ..options(plans) };
+    engines(config, options, 1, Arc::new(Compiler::in_children()?))
+}
+
+fn engines(
+    config: &ServeConfig,
+    options: EngineOptions,
+    instances_max: usize,
+    compiler: Arc<Compiler>,
+) -> Result<Engines, StartError> {
+    let cache = match &config.host.cache {
+        None => Cache::default_path(),
+        Some(at) => Some(at.value.clone()).filter(|path| path.as_os_str() != "off"),
+    };
+    Engines::new(options, instances_max as u32, open_cache(cache.as_deref()), compiler)
+        .map_err(|error| StartError::Load { path: "the host".into(), error })
 }
 
 fn shares(machine: &Machine, plans: &[Plan], workers: usize) -> Result<Shares, StartError> {

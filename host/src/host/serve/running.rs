@@ -13,10 +13,11 @@ use tracing::{info, warn};
 use super::{
     super::{
         context::{Around, Streams, context},
+        loading::Component,
         occurrence::{Occurrence, tell},
         plan::Plan,
         registry::Registered,
-        room::{Room, shape},
+        room::Room,
     },
     ground::Ground,
 };
@@ -81,15 +82,14 @@ impl Running {
     pub(super) fn new(
         maker: &Maker<'_>,
         plan: &Plan,
+        component: Component,
         number: usize,
         before: Option<&Running>,
     ) -> Result<Self, StartError> {
-        let Plan { served, bytes, scan, role, .. } = plan;
+        let Plan { served, role, .. } = plan;
         let ground = maker.ground;
         let limits = &served.config.limits;
-        let loaded = ground.room.engines.load(bytes, scan, &shape(limits, *role));
-        let path = served.component.value.clone();
-        let (loaded, pooled) = loaded.map_err(|error| StartError::Load { path, error })?;
+        let (loaded, pooled) = component;
         let room = Room::within(&ground.room.shares, &served.config, *role, ground.handles.len())
             .map_err(|why| StartError::Options(format!("the tenant `{}`: {why}", served.config.name)))?;
         let metrics = Arc::new(Metrics::default());
