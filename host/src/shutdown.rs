@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -16,6 +16,8 @@ use crate::sharded::{self, Sharded};
 #[derive(Debug, Default)]
 pub struct Shutdown {
     begun: AtomicBool,
+    /// Connections that may still be accepted of those that wait for it.
+    backlog: AtomicU32,
     /// Each thread its own: every accept that has to wait comes here.
     waiting: Sharded<Mutex<Waiting>>,
 }
@@ -42,6 +44,19 @@ impl Shutdown {
         }
     }
 
+    /// Begins it where nobody else will accept what waits in the listeners' backlogs: that has been connected, and is served
+    /// still. No more than a backlog has, or peers who go on connecting would go on being served.
+    pub fn begin_with_backlog(&self) {
+        self.backlog.store(BACKLOG, Ordering::SeqCst);
+        self.begin();
+    }
+
+    /// Whether one more connection that waits may be accepted.
+    pub fn take_of_backlog(&self) -> bool {
+        let one_less = |left: u32| left.checked_sub(1);
+        self.backlog.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+    }
+
     /// Waits until it begins.
     pub fn wait(self: &Arc<Self>) -> Wait {
         Wait { shutdown: self.clone(), entered: None }
@@ -60,6 +75,9 @@ impl Shutdown {
         .await
     }
 }
+
+/// What a listener's backlog has at most, unless the system was told otherwise.
+const BACKLOG: u32 = 4096;
 
 fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use conet_tests::config::Config;
 use conet_tests::host::{Host, Launch};
 use conet_tests::process::Signal;
 use conet_tests::{PATIENCE, long, peer, turn};
@@ -200,6 +201,53 @@ fn stopped_host_ends_no_guest() {
     drop(idle);
     host.stop();
 }
+
+/// Each has less left than the next. Nobody else is let in, and the host ends with the last of them.
+#[test]
+fn every_request_that_is_under_way_is_answered() {
+    let config = Config::host("shared-instances = true")
+        .tenant("program", "echo", PROGRAM)
+        .handler("handler", "echo-handler", "")
+        .handler("shared", "echo_shared", "isolation = \"shared\"");
+    let host = Launch::serve(&config).start();
+    let addrs = ["program", "handler", "shared"].map(|name| host.addr_of(name));
+    let mut requests: Vec<_> = (0..150).map(|nth| peer::connect(addrs[nth % addrs.len()])).collect();
+    for request in &mut requests {
+        peer::round_trip(request, b"half of it");
+    }
+    host.signal(Signal::TERM);
+    addrs.into_iter().for_each(wait_refused);
+    for mut request in requests {
+        assert!(!host.process().wait_end(Duration::ZERO), "it has ended too early: {host:?}");
+        peer::round_trip(&mut request, b"the other half");
+        request.shutdown(Shutdown::Write).expect("it is connected");
+        assert_eq!(peer::read_all(&mut request), b"");
+    }
+    host.wait_exit().assert_code(0);
+}
+
+/// They are connected, though nobody has accepted them: the listener's end would reset them.
+#[test]
+fn connections_that_wait_to_be_accepted_at_the_end_are_served() {
+    for (name, guest, lines) in
+        [("program", "echo", PROGRAM), ("handler", "echo-handler", "listen = [\"127.0.0.1:0\"]")]
+    {
+        let slowly = format!("{lines}\n[tenant.limits]\naccept-rate = 1");
+        let config = Config::host("shared-instances = true").tenant(name, guest, &slowly);
+        let host = Launch::serve(&config).start();
+        let mut connections: Vec<_> = (0..20).map(|_| host.connect()).collect();
+        host.signal(Signal::TERM);
+        wait_refused(host.addr());
+        for connection in &mut connections {
+            peer::round_trip(connection, b"served");
+        }
+        drop(connections);
+        host.wait_exit().assert_code(0);
+    }
+}
+
+/// A program that listens on a free port.
+const PROGRAM: &str = "args = [\"127.0.0.1:0\"]\nallow-listen = [\"127.0.0.1:*\"]";
 
 fn shared() -> Launch {
     Launch::handler("echo_shared").option("--isolation", "shared")

@@ -169,7 +169,7 @@ impl Host {
         let exit = loop {
             match next(happened, self.wishes.deadline()) {
                 Some(Occurrence::Signal) => match self.signalled() {
-                    Some(Wish::Drain) => self.tenant.drain(),
+                    Some(Wish::Drain) => self.tenant.drain(false),
                     Some(Wish::CutOff) => break Exit::CutOff,
                     None => {}
                 },
@@ -218,11 +218,10 @@ impl Host {
                 self.copies -= 1;
                 (self.copies == 0).then_some(Exit::Done)
             }
-            Event::ListenerFailed { code, .. } => {
+            Event::ListenerFailed(code) => {
                 self.say(format_args!("cannot accept connections any more: {code:?}"));
                 Some(Exit::Guest(1))
             }
-            Event::ListenerTried => None,
             Event::Drained => Some(Exit::Done),
         }
     }

@@ -166,9 +166,12 @@ impl Host {
     fn leave(&mut self, numbers: &[usize]) {
         let now = Instant::now();
         for number in numbers {
-            if let Some(running) = self.tenants.get_mut(number) {
-                running.leave(now);
-            }
+            let Some(mut running) = self.tenants.remove(number) else { continue };
+            let name = &running.context().name;
+            let stays = |other: &Running| other.leaves_at.is_none() && other.context().name == *name;
+            let has_successor = self.tenants.values().any(stays);
+            running.leave(now, has_successor);
+            self.tenants.insert(*number, running);
         }
     }
 
@@ -275,19 +278,17 @@ impl Host {
         // Nobody shall wait in the backlog of a port that is not served any more.
         self.sockets = Sockets::default();
         let now = Instant::now();
-        self.tenants.values_mut().for_each(|running| running.leave(now));
+        self.tenants.values_mut().for_each(|running| running.leave(now, false));
     }
 
     fn happened(&mut self, number: usize, event: Event) {
         let Some(running) = self.tenants.get_mut(&number) else { return };
         match event {
             Event::Drained => self.gone(number),
-            Event::ListenerFailed { code, wait } => {
-                running.failed += 1;
-                let tenant = &running.context().name;
-                error!(%tenant, "a worker cannot accept connections, trying again in {wait:?}: {code:?}");
+            Event::ListenerFailed(code) => {
+                running.failed = true;
+                error!(tenant = %running.context().name, "cannot accept connections any more: {code:?}");
             }
-            Event::ListenerTried => running.failed -= 1,
             Event::Ended { copy, ended } => running.ended(copy, &ended),
         }
     }

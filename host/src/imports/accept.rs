@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use conet_rt::{
@@ -28,15 +28,7 @@ use super::{
     view::noting_wait,
     visit::Visit,
 };
-use crate::{
-    bindings::net::types::ErrorCode,
-    circuit::{Change, Pass},
-    config::limits::OverLimit,
-    imports::error,
-    metrics::Counter,
-    quota::Permit,
-    rate::Rate,
-};
+use crate::{bindings::net::types::ErrorCode, imports::error, rate::Rate};
 
 /// A connection that has been accepted, and what it holds.
 pub struct Accepted {
@@ -48,45 +40,57 @@ pub struct Accepted {
     pub visit: Option<Box<Visit>>,
     /// Its part of the limits.
     pub admission: Admission,
-    /// Of a handler: what comes of it is to be told there.
-    pub pass: Option<Pass>,
 }
 
-/// The next connection of a listener. Over the limits, peers wait in the listener's backlog or are reset, as the tenant's
-/// policy says; one whose address has as many connections as it may is reset, and so are those of a handler that has trapped
-/// on each. Where proxies pass connections on, those are given whose header has come; the shutdown leaves
+/// The next connection of a listener. Over the limits, peers wait in the listener's backlog; one whose address has as many
+/// connections as it may is reset. Where proxies pass connections on, those are given whose header has come; the shutdown leaves
 /// the others as long as their headers may take.
+///
+/// Once the shutdown has begun nobody is waited for. What waits already, and nobody else will accept, comes still.
 ///
 /// Errors: `shutting-down`, and what the system says of the listener itself.
 pub async fn accept(context: &Arc<Context>, incoming: &Incoming) -> Result<Accepted, ErrorCode> {
-    loop {
-        let accepted = match &incoming.introductions {
-            Some(introductions) => introduced(context, &incoming.socket, introductions).await,
-            None if context.shutdown.begun() => None,
-            None => context.shutdown.or(admitted(context, &incoming.socket)).await,
-        };
-        let accepted = accepted.ok_or(ErrorCode::ShuttingDown)?;
-        let mut accepted = accepted.map_err(|e: io::Error| error::code(&e))?;
-        if let Some(circuit) = &context.circuit {
-            accepted.pass = circuit.admit(Instant::now());
-            if accepted.pass.is_none() {
-                context.metrics.circuit_refused.increment();
-                accepted.stream.reset();
-                continue;
-            }
+    let accepted = match &incoming.introductions {
+        Some(introductions) => introduced(context, &incoming.socket, introductions).await,
+        None if context.shutdown.begun() => last_admitted(context, &incoming.socket),
+        None => {
+            let admitted = context.shutdown.or(admitted(context, &incoming.socket)).await;
+            admitted.or_else(|| last_admitted(context, &incoming.socket))
         }
+    };
+    let accepted = accepted.ok_or(ErrorCode::ShuttingDown)?;
+    if accepted.is_ok() {
         context.metrics.accepted.increment();
-        return Ok(accepted);
     }
+    accepted.map_err(|e: io::Error| error::code(&e))
 }
 
 /// The next one that there is room for.
 async fn admitted(context: &Context, listener: &TcpListener) -> io::Result<Accepted> {
     loop {
-        let Arrival { stream, peer, permit } = arrival(context, listener).await?;
-        match Admission::of(context, permit, peer) {
-            Some(admission) => return Ok(Accepted { stream, peer, visit: None, admission, pass: None }),
-            None => refuse(context, &stream, "`connections-per-ip`"),
+        if let Some(accepted) = admit(context, arrival(context, listener).await?) {
+            return Ok(accepted);
+        }
+    }
+}
+
+/// The next one of those that wait at the end, if there is room for one.
+fn last_admitted(context: &Context, listener: &TcpListener) -> Option<io::Result<Accepted>> {
+    loop {
+        if let Some(accepted) = admit(context, last_arrival(context, listener)?) {
+            return Some(Ok(accepted));
+        }
+    }
+}
+
+/// None: its address has as many connections as it may, and it is reset.
+fn admit(context: &Context, arrival: Arrival) -> Option<Accepted> {
+    let Arrival { stream, peer, permit } = arrival;
+    match Admission::of(context, permit, peer) {
+        Some(admission) => Some(Accepted { stream, peer, visit: None, admission }),
+        None => {
+            stream.reset();
+            None
         }
     }
 }
@@ -105,7 +109,13 @@ async fn introduced(
             if let Poll::Ready(accepted) = introductions.poll(cx, &mut place) {
                 return Poll::Ready(Some(Ok(accepted)));
             }
-            let Some(arrival) = arriving.as_mut().as_pin_mut() else { break };
+            let Some(arrival) = arriving.as_mut().as_pin_mut() else {
+                let Some(arrival) = last_arrival(context, listener) else { break };
+                if let Some(arrival) = of_a_proxy(context, arrival) {
+                    introductions.begin(context, arrival);
+                }
+                continue;
+            };
             match arrival.poll(cx) {
                 Poll::Ready(Some(Ok(arrival))) => {
                     introductions.begin(context, arrival);
@@ -124,43 +134,28 @@ async fn introduced(
 /// The next one of a proxy's.
 async fn trusted(context: &Context, listener: &TcpListener) -> io::Result<Arrival> {
     loop {
-        let arrival = arrival(context, listener).await?;
-        if is_trusted(context, arrival.peer) {
+        if let Some(arrival) = of_a_proxy(context, arrival(context, listener).await?) {
             return Ok(arrival);
         }
-        arrival.stream.reset();
     }
 }
 
-/// The next one, as many and as often as there may be. Those beyond that wait or are reset.
+/// None: it is nobody's who may tell for whom they come, and it is reset.
+fn of_a_proxy(context: &Context, arrival: Arrival) -> Option<Arrival> {
+    if is_trusted(context, arrival.peer) {
+        return Some(arrival);
+    }
+    arrival.stream.reset();
+    None
+}
+
+/// The next one, as many and as often as there may be.
 async fn arrival(context: &Context, listener: &TcpListener) -> io::Result<Arrival> {
-    match context.limits.over_limit {
-        OverLimit::Wait => arrival_in_turn(context, listener).await,
-        OverLimit::Refuse => loop {
-            let (stream, peer) = past_shortages(context, listener).await?;
-            match room(context) {
-                Ok(permit) => return Ok(Arrival { stream, peer, permit }),
-                Err((counter, limit)) => {
-                    counter.increment();
-                    refuse(context, &stream, limit);
-                }
-            }
-        },
-    }
-}
-
-async fn arrival_in_turn(context: &Context, listener: &TcpListener) -> io::Result<Arrival> {
     let (permit, waited) = noting_wait(context.connections.acquire()).await;
     if waited {
         context.metrics.connections_waited.increment();
     }
     let _held = Held::new(&context.held_for_accepts);
-    let (stream, peer) = accept_in_time(context, listener).await?;
-    Ok(Arrival { stream, peer, permit })
-}
-
-/// The next one, as often as there may be.
-async fn accept_in_time(context: &Context, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let mut turn = Turn(None);
     if let Some(rate) = &context.accept_rate {
         while let Err(wait) = rate.take(1) {
@@ -169,54 +164,23 @@ async fn accept_in_time(context: &Context, listener: &TcpListener) -> io::Result
         }
         turn.0 = Some(rate);
     }
-    let accepted = past_shortages(context, listener).await?;
+    let (stream, peer) = past_shortages(context, listener).await?;
     turn.0 = None;
-    Ok(accepted)
+    Ok(Arrival { stream, peer, permit })
 }
 
-/// Room for one that is there already, or which counter and limit say that there is none.
-fn room(context: &Context) -> Result<Permit, (&Counter, &'static str)> {
-    let metrics = &context.metrics;
-    if context.accept_rate.as_ref().is_some_and(|rate| !rate.try_take(1)) {
-        return Err((&metrics.accepts_refused, "`accept-rate`"));
-    }
-    context.connections.try_acquire(1).ok_or((&metrics.connections_refused, "`connections`"))
-}
-
-/// Resets one that is over a limit, and logs some of those.
-pub fn refuse(context: &Context, stream: &TcpStream, limit: &str) {
-    stream.reset();
-    if let Some(count) = context.refusals.note() {
-        warn!(tenant = %context.name, "connections refused: {count}, the last one over {limit}");
-    }
-}
-
-/// Refuses all connections until then, as the circuit is open; or until the shutdown.
-pub async fn refuse_until(context: &Context, incoming: &Incoming, until: Instant) -> Result<(), ErrorCode> {
-    let refused = time::timeout_at(Some(until), refuse_all(context, &incoming.socket));
-    match context.shutdown.or(refused).await {
-        Some(Ok(error)) => Err(error::code(&error)),
-        Some(Err(_)) => Ok(()),
-        None => Err(ErrorCode::ShuttingDown),
-    }
-}
-
-/// Gives what the listener fails with.
-async fn refuse_all(context: &Context, listener: &TcpListener) -> io::Error {
-    loop {
-        match accept_in_time(context, listener).await {
-            Ok((stream, _)) => stream.reset(),
-            Err(error) => return error,
+/// One that waits in the backlog at the end: to close the listener would reset it. No rate counts any more, and who is beyond
+/// the limit goes with the listener.
+fn last_arrival(context: &Context, listener: &TcpListener) -> Option<Arrival> {
+    while context.shutdown.take_of_backlog() {
+        let permit = context.connections.try_acquire(1)?;
+        match listener.accept_waiting()? {
+            Ok((stream, peer)) => return Some(Arrival { stream, peer, permit }),
+            Err(error) if died_waiting(&error) => {}
+            Err(_) => return None,
         }
-        context.metrics.circuit_refused.increment();
     }
-}
-
-/// Logs that connections are refused from now on, or served again.
-pub fn tell_of_circuit(context: &Context, change: Option<Change>) {
-    if let Some(change) = change {
-        warn!(tenant = %context.name, "{change}");
-    }
+    None
 }
 
 /// One of the accepts that there may be in a second. An accept that ends without a connection has used none.
@@ -255,7 +219,7 @@ async fn past_shortages(context: &Context, listener: &TcpListener) -> io::Result
             Err(error) => error,
         };
         match error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::CONNABORTED | Errno::PROTO | Errno::NETDOWN | Errno::HOSTUNREACH) => continue,
+            _ if died_waiting(&error) => continue,
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {}
             _ => return Err(error),
         }
@@ -267,6 +231,12 @@ async fn past_shortages(context: &Context, listener: &TcpListener) -> io::Result
         time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
+}
+
+/// A connection has ended before it was accepted.
+fn died_waiting(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::CONNABORTED | Errno::PROTO | Errno::NETDOWN | Errno::HOSTUNREACH))
 }
 
 /// Waits between attempts, as Go's net package does, but shorter at the end: a listener should recover soon.

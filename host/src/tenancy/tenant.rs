@@ -4,18 +4,17 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::{Arc, atomic::Ordering, mpsc},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use conet_rt::{Handle, net::TcpListener, time};
 
-use super::{role::Role, spawner::Spawner, supervisor::Supervisor};
+use super::{role::Role, spawner::Spawner};
 use crate::{
     bindings::net::types::ErrorCode,
-    config::limits::OverLimit,
     imports::{
         Context,
-        accept::{Accepted, accept, refuse, refuse_until, tell_of_circuit},
+        accept::{Accepted, accept},
         incoming::Incoming,
         view::noting_wait,
         watch::Watch,
@@ -34,15 +33,8 @@ pub enum Event {
         /// How.
         ended: Ended,
     },
-    /// A worker does not accept the host's connections any more, and tries again.
-    ListenerFailed {
-        /// Why.
-        code: ErrorCode,
-        /// When.
-        wait: Duration,
-    },
-    /// It does try again.
-    ListenerTried,
+    /// A listener of the host does not accept any more.
+    ListenerFailed(ErrorCode),
     /// After the shutdown: no coroutine is left.
     Drained,
 }
@@ -121,14 +113,18 @@ impl Tenant {
             let accepting = self.context().accepting.try_acquire(1).expect("it has no limit");
             let serve = move || async move {
                 let _accepting = accepting;
-                let mut supervisor = Supervisor::new(&sandbox.context.limits);
-                while let Err(code) = serve(&sandbox, role, &listener).await {
-                    let wait = supervisor.ended(Instant::now());
-                    tell(Event::ListenerFailed { code, wait });
-                    if sandbox.context.shutdown.or(time::sleep(wait)).await.is_none() {
-                        return;
+                let served = match TcpListener::from_std(listener) {
+                    Ok(listener) => {
+                        let incoming = Incoming::new(&sandbox.context, listener);
+                        match role {
+                            Role::SharedHandler => serve_shared(&sandbox, &incoming).await,
+                            _ => serve_isolated(&sandbox, &incoming).await,
+                        }
                     }
-                    tell(Event::ListenerTried);
+                    Err(error) => Err(crate::imports::error::code(&error)),
+                };
+                if let Err(code) = served {
+                    tell(Event::ListenerFailed(code));
                 }
             };
             worker
@@ -168,11 +164,15 @@ impl Tenant {
         context.group.cancel(&self.workers);
     }
 
-    /// Begins the shutdown: nothing new is accepted; `Event::Drained` follows when no coroutine is left.
-    pub fn drain(&self) {
+    /// Begins the shutdown: nothing new is accepted; `Event::Drained` follows when no coroutine is left. What waits to be
+    /// accepted is left to its successor, or else served still.
+    pub fn drain(&self, has_successor: bool) {
         let context = self.context().clone();
         let tell = self.tell.clone();
-        context.shutdown.begin();
+        match has_successor {
+            true => context.shutdown.begin(),
+            false => context.shutdown.begin_with_backlog(),
+        }
         let drained = move || async move {
             // Who accepts may have a connection that is no coroutine yet.
             context.accepting.drained().await;
@@ -189,17 +189,6 @@ const REHEARSAL_MAX: Duration = Duration::from_secs(5);
 /// And so many times what it may take by its own limit.
 const REHEARSAL_STARTS: u32 = 8;
 
-/// Serves on this worker until the shutdown, or until the listener fails.
-async fn serve(sandbox: &Arc<Sandbox>, role: Role, listener: &StdListener) -> Result<(), ErrorCode> {
-    let listener = listener.try_clone().and_then(TcpListener::from_std);
-    let listener = listener.map_err(|error| crate::imports::error::code(&error))?;
-    let incoming = Incoming::new(&sandbox.context, listener);
-    match role {
-        Role::SharedHandler => serve_shared(sandbox, &incoming).await,
-        _ => serve_isolated(sandbox, &incoming).await,
-    }
-}
-
 /// A fresh instance for each connection.
 async fn serve_isolated(sandbox: &Arc<Sandbox>, incoming: &Incoming) -> Result<(), ErrorCode> {
     let context = &sandbox.context;
@@ -211,19 +200,7 @@ async fn serve_isolated(sandbox: &Arc<Sandbox>, incoming: &Incoming) -> Result<(
             Err(code) => return Err(code),
         };
         let accepted = Waiting { accepted: Some(accepted), context: context.clone() };
-        let permits = match context.limits.over_limit {
-            OverLimit::Wait => (context.coroutines.acquire().await, context.instances.acquire().await),
-            OverLimit::Refuse => {
-                match context.coroutines.try_acquire(1).zip(context.instances.try_acquire(1)) {
-                    Some(permits) => permits,
-                    None => {
-                        context.metrics.coroutines_refused.increment();
-                        refuse(context, &accepted.take().stream, "`coroutines`");
-                        continue;
-                    }
-                }
-            }
-        };
+        let permits = (context.coroutines.acquire().await, context.instances.acquire().await);
         let Some(memory) = memory_for_one(sandbox).await else {
             accepted.take().stream.reset();
             continue;
@@ -273,31 +250,18 @@ impl Drop for Waiting {
     }
 }
 
-/// One instance, and after a trap the next one, unless the circuit is open.
+/// One instance, and after a trap the next one.
 async fn serve_shared(sandbox: &Arc<Sandbox>, incoming: &Incoming) -> Result<(), ErrorCode> {
-    let context = &sandbox.context;
     loop {
-        while let Some(until) =
-            context.circuit.as_ref().and_then(|circuit| circuit.open_until(Instant::now()))
-        {
-            match refuse_until(context, incoming, until).await {
-                Err(ErrorCode::ShuttingDown) => return Ok(()),
-                refused => refused?,
-            }
-        }
-        let _instance = context.instances.acquire().await;
-        let served = context.metrics.accepted.value();
-        let ended = sandbox.clone().serve_shared(incoming).await?;
-        if context.shutdown.begun() {
+        let _instance = sandbox.context.instances.acquire().await;
+        let served = sandbox.context.metrics.accepted.value();
+        sandbox.clone().serve_shared(incoming).await?;
+        if sandbox.context.shutdown.begun() {
             return Ok(());
         }
-        match &context.circuit {
-            Some(circuit) if matches!(ended, Ended::Trapped(_)) => {
-                tell_of_circuit(context, circuit.trapped(Instant::now()));
-            }
-            // An instance that ends before it serves anybody would be made again for ever.
-            _ if context.metrics.accepted.value() == served => return Err(ErrorCode::Other),
-            _ => {}
+        // An instance that ends before it serves anybody would be made again for ever.
+        if sandbox.context.metrics.accepted.value() == served {
+            return Err(ErrorCode::Other);
         }
     }
 }

@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::net::sockopt;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{SocketFlags, acceptfrom_with, sockopt};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use super::TcpStream;
 use super::op::{Accept, Operation};
 use super::owned::Owned;
 use crate::driver::{Kind, Op};
@@ -65,6 +67,19 @@ impl TcpListener {
     /// `busy` and `closed`.
     pub fn accept(&self) -> Accept {
         Accept(Operation::new(&self.0, Direction::Read, Op::Accept))
+    }
+
+    /// A connection that waits already; none if there is none now. It comes as from [`accept`](TcpListener::accept).
+    pub fn accept_waiting(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let accepted = self.0.call(|fd| retry_on_intr(|| acceptfrom_with(fd, flags)));
+        if accepted.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            return None;
+        }
+        Some(accepted.and_then(|(fd, peer)| {
+            let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).ok_or(Errno::AFNOSUPPORT)?;
+            Ok((TcpStream::new(fd)?, peer))
+        }))
     }
 
     /// The address it listens on, with the real port.

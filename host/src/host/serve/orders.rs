@@ -27,7 +27,7 @@ impl Host {
     fn drain_alone(&mut self, name: &str) -> Answer {
         let Some(running) = self.serving(name) else { return unknown(name) };
         let addresses = running.context().listening.addresses();
-        running.leave(Instant::now());
+        running.leave(Instant::now(), false);
         let drain_max = running.context().limits.drain_max;
         self.sockets.close(&addresses);
         Answer::Done(format!("{name} accepts nothing new; what it has may take {drain_max:?} to finish"))
