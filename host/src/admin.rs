@@ -1,7 +1,7 @@
 //! The admin: where the host tells of itself and takes commands, over HTTP, on a thread of its own.
 //!
 //! There is a Unix socket for this user alone, and perhaps an address of loopback, which tells and takes no commands: who
-//! connects there is not asked who they are. What is told comes from whoever is [`Observed`]; a command goes to them as
+//! connects there is not asked who they are. Another one, which may be anybody's to reach, answers probes and no more. What is told comes from whoever is [`Observed`]; a command goes to them as
 //! an [`Order`], and its answer comes back.
 
 pub mod client;
@@ -65,10 +65,11 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Serves what there is of the two.
+    /// Serves what there is of the three.
     pub fn start(
         socket: Option<AdminSocket>,
         address: Option<TcpListener>,
+        probes: Option<TcpListener>,
         observed: Arc<dyn Observed>,
     ) -> io::Result<Self> {
         let unix = socket.as_ref().map(AdminSocket::listener).transpose()?;
@@ -77,7 +78,7 @@ impl Admin {
         let listeners = {
             // They are registered with the runtime that is entered.
             let _entered = runtime.enter();
-            server::Listeners::new(unix, address)?
+            server::Listeners::new(unix, address, probes)?
         };
         let thread = thread::Builder::new().name("admin".into()).spawn(move || {
             // An error tells that the sender was dropped, which is how it tells the end.

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::process::Command;
+use std::time::Instant;
 
 use conet_tests::admin::{Response, Socket, exchange, request};
 use conet_tests::browser::{browser, document};
@@ -11,7 +12,7 @@ use conet_tests::config::Config;
 use conet_tests::exposition::Samples;
 use conet_tests::host::{Host, Launch};
 use conet_tests::process::Signal;
-use conet_tests::{artifacts, peer};
+use conet_tests::{PATIENCE, artifacts, peer};
 use serde_json::Value;
 
 const ADDRESS: &str = "admin-address = \"127.0.0.1:0\"";
@@ -398,4 +399,41 @@ fn the_terminal_s_commands_ask_a_host_that_runs() {
 fn an_address_that_others_reach_is_refused() {
     let config = Config::host("admin-address = \"0.0.0.0:0\"").handler("h", "echo-handler", "");
     Launch::check(&config).finish().assert_code(2).assert_stderr("put a proxy in front");
+}
+
+/// They may come from other machines, so that is all there is.
+#[test]
+fn probes_have_an_address_of_their_own_that_tells_nothing_else() {
+    let config = Config::host("probe-address = \"0.0.0.0:0\"").handler("h", "echo-handler", "");
+    let host = Launch::serve(&config).start();
+    let line = host.wait_line("probes at http://");
+    let address: SocketAddr = line
+        .trim_start_matches("probes at http://")
+        .trim_end_matches('/')
+        .parse()
+        .unwrap_or_else(|_| panic!("{line}"));
+    let address = SocketAddr::from(([127, 0, 0, 1], address.port()));
+    let ask = |method, page| request(peer::connect(address), method, page, "conet.example:7071");
+    host.addr_of("h");
+    ask("GET", "/healthz").assert(200);
+    let start = Instant::now();
+    while ask("GET", "/readyz").status != 200 {
+        assert!(start.elapsed() < PATIENCE, "never ready");
+    }
+    assert!(ask("GET", "/metrics").assert(200).body.contains("conet_ready 1"));
+    for page in ["/", "/tenants", "/reload", "/tenants/h/drain"] {
+        ask("GET", page).assert(404);
+        ask("POST", page).assert(404);
+    }
+    // It is ready no longer before it has ended.
+    let mut open = host.connect_to("h");
+    peer::round_trip(&mut open, b"under way");
+    host.signal(Signal::TERM);
+    host.wait_line("shutting down: ");
+    let start = Instant::now();
+    while ask("GET", "/readyz").status != 503 {
+        assert!(start.elapsed() < PATIENCE, "still ready");
+    }
+    drop(open);
+    host.wait_exit().assert_code(0);
 }

@@ -19,6 +19,8 @@ pub(super) enum Door {
     Unix,
     /// Over the address: it may be anybody on this machine, and any page that somebody here looks at.
     Address,
+    /// Over the address for probes: it may be anybody.
+    Probes,
 }
 
 type Reply = Response<Full<Bytes>>;
@@ -28,14 +30,14 @@ pub(super) async fn answer<B>(request: &Request<B>, door: Door, observed: &dyn O
     if door == Door::Address && !names_an_address(request) {
         return text(StatusCode::FORBIDDEN, "the Host header must be an IP address or `localhost`");
     }
-    match route(request.uri().path()) {
+    match route(request.uri().path()).filter(|route| door != Door::Probes || route.is_for_probes()) {
         None => text(StatusCode::NOT_FOUND, "there is nothing here"),
         Some(Route::Page(page)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             page.answer(observed)
         }
         Some(Route::Page(_)) => not_allowed("GET, HEAD"),
         Some(Route::Command(_)) if request.method() != Method::POST => not_allowed("POST"),
-        Some(Route::Command(_)) if door == Door::Address => {
+        Some(Route::Command(_)) if door != Door::Unix => {
             text(StatusCode::FORBIDDEN, "commands are taken on the admin's Unix socket only")
         }
         Some(Route::Command(command)) => command_answer(command, observed).await,
@@ -45,6 +47,13 @@ pub(super) async fn answer<B>(request: &Request<B>, door: Door, observed: &dyn O
 enum Route {
     Page(Page),
     Command(Command),
+}
+
+impl Route {
+    /// Nothing that tells what tenants are or do but in numbers.
+    fn is_for_probes(&self) -> bool {
+        matches!(self, Self::Page(Page::Health | Page::Readiness | Page::Metrics))
+    }
 }
 
 enum Page {

@@ -24,15 +24,24 @@ use super::{
 pub(super) struct Listeners {
     unix: Option<UnixListener>,
     address: Option<TcpListener>,
+    probes: Option<TcpListener>,
 }
 
 impl Listeners {
     /// Takes those there are into the runtime that is entered.
-    pub(super) fn new(unix: Option<StdUnixListener>, address: Option<StdTcpListener>) -> io::Result<Self> {
-        let nonblocking = |listener: StdTcpListener| listener.set_nonblocking(true).map(|()| listener);
+    pub(super) fn new(
+        unix: Option<StdUnixListener>,
+        address: Option<StdTcpListener>,
+        probes: Option<StdTcpListener>,
+    ) -> io::Result<Self> {
+        let taken = |listener: StdTcpListener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        };
         Ok(Self {
             unix: unix.map(UnixListener::from_std).transpose()?,
-            address: address.map(nonblocking).transpose()?.map(TcpListener::from_std).transpose()?,
+            address: address.map(taken).transpose()?,
+            probes: probes.map(taken).transpose()?,
         })
     }
 
@@ -43,12 +52,14 @@ impl Listeners {
             let accept = async || listener.accept().await.map(|(stream, _)| stream);
             serve(accept, Door::Unix, &observed).await
         };
-        let address = async {
-            let Some(listener) = &self.address else { return };
+        let at_address = async |listener: &Option<TcpListener>, door| {
+            let Some(listener) = listener else { return };
             let accept = async || listener.accept().await.map(|(stream, _)| stream);
-            serve(accept, Door::Address, &observed).await
+            serve(accept, door, &observed).await
         };
-        tokio::join!(unix, address);
+        let (address, probes) =
+            (at_address(&self.address, Door::Address), at_address(&self.probes, Door::Probes));
+        tokio::join!(unix, address, probes);
     }
 }
 

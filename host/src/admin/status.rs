@@ -83,7 +83,7 @@ pub struct TenantStatus {
 
 /// How a tenant is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "lowercase")]
 pub enum State {
     /// It runs.
     Running,
@@ -91,10 +91,8 @@ pub enum State {
     Waiting,
     /// Its program has ended for good.
     Ended,
-    /// Its listener has failed, and is tried again.
+    /// Its listener has failed.
     Failed,
-    /// Its connections are refused, as the ones before them trapped.
-    CircuitOpen,
     /// It accepts nothing new.
     Draining,
 }
@@ -114,7 +112,6 @@ impl State {
             State::Waiting => "waiting",
             State::Ended => "ended",
             State::Failed => "failed",
-            State::CircuitOpen => "circuit-open",
             State::Draining => "draining",
         }
     }

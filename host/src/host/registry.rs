@@ -1,7 +1,7 @@
 //! What the admin is told of the host: written by the main thread, read by the admin's.
 
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -19,7 +19,7 @@ use crate::{
         Admin, AdminSocket, HostStatus, Meter, Observation, Observed, Order, Phase, Process, State,
         TenantStatus,
     },
-    config::file::HostSection,
+    config::file::{At, HostSection},
     exit::StartError,
     imports::Context,
     messages::Messages,
@@ -74,18 +74,23 @@ impl Registry {
         section: &HostSection,
         messages: &Messages,
     ) -> Result<Option<Admin>, StartError> {
-        if section.admin.is_none() && section.admin_address.is_none() {
+        if section.admin.is_none() && section.admin_address.is_none() && section.probe_address.is_none() {
             return Ok(None);
         }
         let socket = section.admin.as_ref().map(|at| admin_socket(&at.value)).transpose()?;
-        let listener = section.admin_address.as_ref().map(|at| bind(at.value, None)).transpose()?;
+        let listener = |at: &Option<At<SocketAddr>>| at.as_ref().map(|at| bind(at.value, None)).transpose();
+        let (listener, probes) = (listener(&section.admin_address)?, listener(&section.probe_address)?);
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
-        let admin = Admin::start(socket, listener, self.clone())?;
+        let probe_address = probes.as_ref().map(TcpListener::local_addr).transpose()?;
+        let admin = Admin::start(socket, listener, probes, self.clone())?;
         if let Some(at) = &section.admin {
             messages.say(format_args!("admin at {}", at.value.display()));
         }
         if let Some(address) = address {
             messages.say(format_args!("admin at http://{address}/"));
+        }
+        if let Some(address) = probe_address {
+            messages.say(format_args!("probes at http://{address}/"));
         }
         Ok(Some(admin))
     }
@@ -139,10 +144,9 @@ impl Registered {
         let mut connections = Meter::from(&*context.connections);
         // An accept takes its permit first: with nobody connected, each worker may hold one.
         connections.used = connections.used.saturating_sub(context.held_for_accepts.load(Ordering::Relaxed));
-        let open = context.circuit.as_ref().is_some_and(|circuit| circuit.is_open());
         let status = TenantStatus {
             name: context.name.clone(),
-            state: if *state == State::Running && open { State::CircuitOpen } else { *state },
+            state: *state,
             role: role.name().to_owned(),
             listeners: context.listening.addresses(),
             weight: context.group.weight().get() / Group::DEFAULT_WEIGHT,

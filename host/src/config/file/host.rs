@@ -33,14 +33,26 @@ section! {
         /// An address of loopback, where the host tells of itself, as to Prometheus or a browser. It asks nobody for a
         /// name or a password, so it takes no commands.
         "admin-address": admin_address: SocketAddr = "none",
+        /// An address, of any interface, that answers `/healthz`, `/readyz` and `/metrics` and nothing else: for the probes of
+        /// an orchestrator and for Prometheus, where they come from other machines. Whoever reaches it reads tenants' names and
+        /// counts.
+        "probe-address": probe_address: SocketAddr = "none",
     }
 }
 
 impl HostSection {
     /// What workers and Engines are made by, as text: the same for the same.
     pub fn fingerprint(&self) -> String {
-        let Self { workers, driver, cache, log_format: _, shared_instances, admin: _, admin_address: _ } =
-            self;
+        let Self {
+            workers,
+            driver,
+            cache,
+            log_format: _,
+            shared_instances,
+            admin: _,
+            admin_address: _,
+            probe_address: _,
+        } = self;
         format!(
             "{:?} {:?} {:?} {:?}",
             workers.as_ref().map(|at| at.value),
