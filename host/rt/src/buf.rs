@@ -55,16 +55,6 @@ impl Buf {
     }
 }
 
-impl From<&[u8]> for Buf {
-    /// A copy of the first 64 KiB.
-    fn from(bytes: &[u8]) -> Buf {
-        let len = bytes.len().min(BUF_BYTES);
-        let mut buf = Buf::lend();
-        buf.spare(len).copy_from_slice(&bytes[..len]);
-        buf.filled(len)
-    }
-}
-
 impl Deref for Buf {
     type Target = [u8];
 
@@ -116,6 +106,12 @@ const POOL_BUFS_MAX: usize = 64;
 mod tests {
     use super::*;
 
+    fn chunk(bytes: &[u8]) -> Buf {
+        let mut buf = Buf::lend();
+        buf.spare(bytes.len()).copy_from_slice(bytes);
+        buf.filled(bytes.len())
+    }
+
     #[test]
     fn a_dropped_buffer_is_lent_again() {
         let first = Buf::lend();
@@ -144,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_chunk_is_split_without_loss() {
-        let mut whole = Buf::from(&b"hello world"[..]);
+        let mut whole = chunk(b"hello world");
         assert_eq!(&*whole.split_to(5), b"hello");
         assert_eq!(&*whole, b" world");
         assert_eq!(&*whole.split_to(100), b" world");
@@ -153,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_chunk_may_end_its_life_on_another_thread() {
-        let buf = Buf::from(&b"there"[..]);
+        let buf = chunk(b"there");
         assert_eq!(std::thread::spawn(move || buf.into_vec()).join().unwrap(), b"there");
     }
 }

@@ -12,17 +12,16 @@ use conet_rt::Group;
 
 use super::{
     admission::Addresses, connection::Parcel, listeners::SharedListeners, listening::Listening,
-    resolve::Resolver, throttle::Bandwidths,
+    resolve::Resolver,
 };
 use crate::{
     bindings::net::types::ErrorCode,
-    circuit::Circuit,
     config::{
         limits::Limits,
         net::{Cidr, Grants},
     },
     guest_log::GuestLog,
-    log_gate::{LogGate, Seldom},
+    log_gate::LogGate,
     messages::Messages,
     metrics::Metrics,
     output::Output,
@@ -66,12 +65,6 @@ pub struct Context {
     pub addresses: Option<Arc<Addresses>>,
     /// How often one is accepted, if that is limited.
     pub accept_rate: Option<Rate>,
-    /// Of a handler that may trap, and goes on.
-    pub circuit: Option<Arc<Circuit>>,
-    /// Lets lines about refused connections into the log.
-    pub refusals: Seldom,
-    /// How much its connections send and receive in a second, if that is limited.
-    pub bandwidths: Bandwidths,
     /// Peers of a handler have deadlines.
     pub watches: bool,
     /// Opened connections.
@@ -206,9 +199,6 @@ impl Context {
             held_for_accepts: AtomicU64::default(),
             addresses: None,
             accept_rate: None,
-            circuit: None,
-            refusals: Seldom::default(),
-            bandwidths: Bandwidths::new(&limits.bandwidth),
             watches: false,
             outbound: Quota::new(limits.outbound_max as u64),
             listeners: Quota::new(limits.listeners_max as u64),
