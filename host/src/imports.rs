@@ -23,6 +23,7 @@ mod proxy;
 pub mod resolve;
 pub mod stdio;
 pub mod tcp;
+pub mod throttle;
 pub mod view;
 pub mod visit;
 pub mod wasi;

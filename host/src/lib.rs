@@ -31,6 +31,8 @@ pub mod bindings;
 pub mod imports;
 pub mod pool;
 
+pub mod bandwidth;
+pub mod circuit;
 pub mod config;
 pub mod guest_log;
 pub mod ids;

@@ -103,6 +103,12 @@ counters! {
     proxy_headers_refused,
     /// Connections reset because their header did not come in time.
     proxy_header_timeouts,
+    /// Connections reset because there were as many as there may be.
+    connections_refused,
+    /// Connections reset because as many were accepted in a second as may be.
+    accepts_refused,
+    /// Connections reset because the ones before them trapped.
+    circuit_refused,
     /// Times accepting paused because as many were accepted in a second as may be.
     accepts_throttled,
     /// Peers reset because their first byte did not come in time.
@@ -167,8 +173,14 @@ counters! {
     bytes_in,
     /// Bytes sent by guests.
     bytes_out,
+    /// Of the bytes received, those that had to wait for a limit on bandwidth.
+    bytes_in_held,
+    /// Of the bytes sent, those that had to.
+    bytes_out_held,
     /// Lines that guests printed and that were not logged, as they were more than the rate allows.
     log_lines_lost,
+    /// Lines of the host's about traps and denials that were not logged, as there were too many.
+    host_lines_left_out,
     /// Bytes of guest output lost because the host's own output was closed.
     output_lost,
 }

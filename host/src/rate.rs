@@ -34,12 +34,27 @@ impl Rate {
         self.try_take_at(Instant::now(), units)
     }
 
+    /// Takes `units`, whether there are as many or not; gives when there are.
+    pub fn charge(&self, units: u64) -> Instant {
+        self.charge_at(Instant::now(), units)
+    }
+
     /// Gives back what was taken and not used.
     pub fn give_back(&self, units: u64) {
         let cost = nanos(time_of(units, self.per_second));
         // What is past has come back already.
         let give_back = |full_at: u64| Some(full_at.saturating_sub(cost));
         let (Ok(_) | Err(_)) = self.full_at.try_update(Ordering::Relaxed, Ordering::Relaxed, give_back);
+    }
+
+    fn charge_at(&self, now: Instant, units: u64) -> Instant {
+        let now = now.saturating_duration_since(self.began);
+        let cost = time_of(units, self.per_second);
+        let after = |full_at| now.max(Duration::from_nanos(full_at)) + cost;
+        let charged = |full_at| Some(nanos(after(full_at)));
+        let (Ok(before) | Err(before)) =
+            self.full_at.try_update(Ordering::Relaxed, Ordering::Relaxed, charged);
+        self.began + after(before).saturating_sub(self.burst)
     }
 
     fn try_take_at(&self, now: Instant, units: u64) -> Result<(), Duration> {
@@ -94,6 +109,17 @@ mod tests {
         assert_eq!(rate.try_take_at(after(&rate, 0), 10), Ok(()));
         assert_eq!(rate.try_take_at(after(&rate, 0), 3), Err(Duration::from_millis(3)));
         assert_eq!(rate.try_take_at(after(&rate, 3), 3), Ok(()));
+    }
+
+    #[test]
+    fn what_is_charged_is_paid_in_time() {
+        let rate = Rate::new(1000, 10);
+        assert!(rate.charge_at(after(&rate, 5), 10) <= after(&rate, 5), "a burst is there at once");
+        assert_eq!(rate.charge_at(after(&rate, 5), 20), after(&rate, 25));
+        assert_eq!(rate.charge_at(after(&rate, 6), 10), after(&rate, 35));
+        rate.give_back(10);
+        assert_eq!(rate.charge_at(after(&rate, 7), 5), after(&rate, 30));
+        assert!(rate.try_take_at(after(&rate, 29), 1).is_err());
     }
 
     #[test]

@@ -143,7 +143,8 @@ fn each_address_has_so_many_connections() {
     drop(first);
     // Its place is free once the host has seen the end.
     let mut again = loop {
-        let mut stream = host.connect_to("h");
+        // A reset may come before the connection is there to be used.
+        let Ok(mut stream) = TcpStream::connect(addr) else { continue };
         let mut answer = [0];
         if stream.write_all(b"x").is_ok() && stream.read_exact(&mut answer).is_ok() {
             break stream;
@@ -167,6 +168,74 @@ fn accepting_has_a_rate() {
     assert!(begun.elapsed() >= std::time::Duration::from_millis(500), "{:?}", begun.elapsed());
     drop(streams);
     host.stop();
+}
+
+/// With the policy `refuse` nobody waits: who is too many is reset, and told of now and then.
+#[test]
+fn connections_beyond_the_limit_are_refused_if_that_is_the_policy() {
+    let host = limited("echo-handler", "connections = 2\nover-limit = \"refuse\"");
+    let addr = host.addr_of("h");
+    let mut two = [host.connect_to("h"), host.connect_to("h")];
+    for stream in &mut two {
+        peer::round_trip(stream, b"one of two");
+    }
+    for _ in 0..50 {
+        peer::expect_reset_of_new(addr);
+    }
+    host.wait_line("connections refused: 1, the last one over `connections`");
+    for stream in &mut two {
+        peer::round_trip(stream, b"still one of two");
+    }
+    assert!(host.stderr().matches("connections refused").count() < 10, "{}", host.stderr());
+    drop(two);
+    stop_counted(host, "connections_refused=50");
+}
+
+/// By default it is let in as soon as there is room.
+#[test]
+fn connections_beyond_the_limit_wait_otherwise() {
+    let host = limited("echo-handler", "connections = 1");
+    let mut first = host.connect_to("h");
+    peer::round_trip(&mut first, b"the only one");
+    let mut second = host.connect_to("h");
+    second.write_all(b"waits").expect("the system takes it");
+    assert!(peer::silent_for(&mut second, std::time::Duration::from_millis(100)));
+    drop(first);
+    let mut answer = [0; 5];
+    second.read_exact(&mut answer).expect("it has its turn");
+    assert_eq!(&answer, b"waits");
+    drop(second);
+    stop_counted(host, "connections_refused=0");
+}
+
+/// One at once, the others too soon.
+#[test]
+fn accepts_beyond_the_rate_are_refused_if_that_is_the_policy() {
+    let host = limited("echo-handler", "accept-rate = 1\nover-limit = \"refuse\"");
+    let mut first = host.connect_to("h");
+    peer::round_trip(&mut first, b"in time");
+    let begun = std::time::Instant::now();
+    let (mut served, mut refused) = (0, 0);
+    while refused < 5 {
+        let is_served = TcpStream::connect(host.addr_of("h"))
+            .is_ok_and(|mut stream| stream.write_all(b"x").is_ok() && stream.read_exact(&mut [0]).is_ok());
+        *(if is_served { &mut served } else { &mut refused }) += 1;
+    }
+    assert!(served <= 1 + begun.elapsed().as_secs(), "{served} in {:?}", begun.elapsed());
+    drop(first);
+    stop_counted(host, "accepts_refused=5");
+}
+
+/// A handler's coroutines are limited in the same way.
+#[test]
+fn a_handler_s_coroutines_beyond_the_limit_are_refused_if_that_is_the_policy() {
+    let host = limited("echo-handler", "coroutines = 1\nover-limit = \"refuse\"");
+    let mut first = host.connect_to("h");
+    peer::round_trip(&mut first, b"the only one");
+    peer::expect_reset_of_new(host.addr_of("h"));
+    peer::round_trip(&mut first, b"still there");
+    drop(first);
+    stop_counted(host, "coroutines_refused=1");
 }
 
 /// Rests on both sides, and no byte is lost, with all of it on.

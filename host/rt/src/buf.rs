@@ -55,6 +55,16 @@ impl Buf {
     }
 }
 
+impl From<&[u8]> for Buf {
+    /// A copy of the first 64 KiB.
+    fn from(bytes: &[u8]) -> Buf {
+        let len = bytes.len().min(BUF_BYTES);
+        let mut buf = Buf::lend();
+        buf.spare(len).copy_from_slice(&bytes[..len]);
+        buf.filled(len)
+    }
+}
+
 impl Deref for Buf {
     type Target = [u8];
 
@@ -106,12 +116,6 @@ const POOL_BUFS_MAX: usize = 64;
 mod tests {
     use super::*;
 
-    fn chunk(bytes: &[u8]) -> Buf {
-        let mut buf = Buf::lend();
-        buf.spare(bytes.len()).copy_from_slice(bytes);
-        buf.filled(bytes.len())
-    }
-
     #[test]
     fn a_dropped_buffer_is_lent_again() {
         let first = Buf::lend();
@@ -140,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_chunk_is_split_without_loss() {
-        let mut whole = chunk(b"hello world");
+        let mut whole = Buf::from(&b"hello world"[..]);
         assert_eq!(&*whole.split_to(5), b"hello");
         assert_eq!(&*whole, b" world");
         assert_eq!(&*whole.split_to(100), b" world");
@@ -149,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_chunk_may_end_its_life_on_another_thread() {
-        let buf = chunk(b"there");
+        let buf = Buf::from(&b"there"[..]);
         assert_eq!(std::thread::spawn(move || buf.into_vec()).join().unwrap(), b"there");
     }
 }

@@ -151,6 +151,14 @@ impl Driver {
         }
     }
 
+    /// Has the kernel receive nothing more by itself on a socket, until a recv asks it to.
+    pub(crate) fn pause(&mut self, socket: SocketKey) {
+        match self {
+            Driver::Uring(driver) => driver.pause(socket),
+            Driver::Epoll(_) | Driver::Test(_) => {}
+        }
+    }
+
     /// Gives the kernel what it gets at the next wait otherwise.
     pub(crate) fn flush(&mut self) {
         match self {

@@ -193,6 +193,13 @@ impl Reactor {
             && !self.driver.holds_bytes(key)
     }
 
+    /// Nothing is to be received on a socket until it is asked for.
+    pub(crate) fn pause(&mut self, key: SocketKey) {
+        if open(&mut self.sockets, key).is_some() {
+            self.driver.pause(key);
+        }
+    }
+
     /// The descriptor of an open socket, for calls that never wait.
     pub(crate) fn fd(&mut self, key: SocketKey) -> io::Result<BorrowedFd<'_>> {
         open(&mut self.sockets, key).ok_or_else(error::closed)?;

@@ -1,7 +1,7 @@
 //! What `/metrics` tells.
 
 use super::{
-    HostStatus, Meter, Observation, Phase, TenantStatus,
+    HostStatus, Meter, Observation, Phase, State, TenantStatus,
     exposition::{Exposition, Kind},
 };
 use crate::metrics::Counters;
@@ -11,6 +11,7 @@ pub(super) fn metrics(host: &HostStatus, tenants: &[Observation]) -> String {
     let mut text = Exposition::default();
     process(&mut text, host);
     counters(&mut text, tenants);
+    circuits(&mut text, tenants);
     meters(&mut text, tenants);
     pools(&mut text, tenants);
     let help = "Time in the host of guests' calls, waiting not counted, from one call in 64.";
@@ -65,8 +66,18 @@ fn counter(name: &str) -> &str {
         "instances" => "instances_made",
         "bytes_in" => "received_bytes",
         "bytes_out" => "sent_bytes",
+        "bytes_in_held" => "received_bytes_held",
+        "bytes_out_held" => "sent_bytes_held",
         "output_lost" => "output_lost_bytes",
         name => name,
+    }
+}
+
+fn circuits(text: &mut Exposition, tenants: &[Observation]) {
+    let help = "1 while connections of a handler are refused, as the ones before them trapped.";
+    let mut family = text.family("conet_circuit_open", Kind::Gauge, help);
+    for Observation { status, .. } in tenants {
+        family.sample(&[("tenant", &status.name)], u8::from(status.state == State::CircuitOpen));
     }
 }
 

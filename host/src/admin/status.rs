@@ -83,7 +83,7 @@ pub struct TenantStatus {
 
 /// How a tenant is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum State {
     /// It runs.
     Running,
@@ -91,8 +91,10 @@ pub enum State {
     Waiting,
     /// Its program has ended for good.
     Ended,
-    /// Its listener has failed.
+    /// Its listener has failed, and is tried again.
     Failed,
+    /// Its connections are refused, as the ones before them trapped.
+    CircuitOpen,
     /// It accepts nothing new.
     Draining,
 }
@@ -112,6 +114,7 @@ impl State {
             State::Waiting => "waiting",
             State::Ended => "ended",
             State::Failed => "failed",
+            State::CircuitOpen => "circuit-open",
             State::Draining => "draining",
         }
     }

@@ -94,7 +94,7 @@ impl ServeConfig {
         }
         let defaults: DefaultsSection = table.section("defaults", "[defaults]").unwrap_or_default();
         let tenants: Vec<TenantSection> = table.sections("tenant", "[[tenant]]");
-        table.finish();
+        table.finish(&[]);
         if tenants.is_empty() && found.is_empty() {
             found.add(0..0, "there is no tenant: add a [[tenant]] with a name and a component");
         }

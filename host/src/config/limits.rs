@@ -52,6 +52,16 @@ pub struct Limits {
     pub connections_per_ip_max: Option<usize>,
     /// Connections accepted in a second; more wait to be accepted.
     pub accepts_per_second_max: Option<usize>,
+    /// What becomes of connections beyond `connections` and the accept rate.
+    pub over_limit: OverLimit,
+    /// When a handler that traps is no longer entered. None is always.
+    pub circuit: Option<CircuitLimits>,
+    /// Restarts of a copy of a program at once …
+    pub restarts_max: usize,
+    /// … within this time; more wait.
+    pub restart_window: Duration,
+    /// How much connections may move in a second.
+    pub bandwidth: BandwidthLimits,
     /// What peers of a handler may keep it waiting for.
     pub peer: PeerLimits,
     /// After so long without a sign of a connection's peer the system looks for it, and gives it up after as long again.
@@ -113,6 +123,38 @@ pub struct PeerLimits {
     pub bytes_per_second_min: Option<u64>,
 }
 
+/// What becomes of connections that are too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OverLimit {
+    /// They wait in the listener's backlog, and then in their own systems.
+    #[default]
+    Wait,
+    /// They are reset.
+    Refuse,
+}
+
+/// When a handler is taken for broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CircuitLimits {
+    /// So many traps one after another, with no success between them …
+    pub traps_max: usize,
+    /// … within this time.
+    pub window: Duration,
+}
+
+/// Bytes a second, of connections of both kinds. More wait. None is no limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BandwidthLimits {
+    /// Received by all of the tenant's connections together.
+    pub tenant_in_max: Option<u64>,
+    /// Sent by all of them.
+    pub tenant_out_max: Option<u64>,
+    /// Received by each of them.
+    pub connection_in_max: Option<u64>,
+    /// Sent by each.
+    pub connection_out_max: Option<u64>,
+}
+
 /// Limits of each connection pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolLimits {
@@ -151,6 +193,11 @@ impl Default for Limits {
             connections_max: 10_000,
             connections_per_ip_max: None,
             accepts_per_second_max: None,
+            over_limit: OverLimit::Wait,
+            circuit: None,
+            restarts_max: 5,
+            restart_window: Duration::from_secs(30),
+            bandwidth: BandwidthLimits::default(),
             peer: PeerLimits::default(),
             keepalive: None,
             outbound_max: 64,
@@ -187,6 +234,7 @@ impl Limits {
             },
             keepalive: Some(Duration::from_secs(60)),
             lookups_per_second_max: Some(20),
+            circuit: Some(CircuitLimits { traps_max: 5, window: Duration::from_secs(30) }),
             ..Limits::default()
         }
     }

@@ -1,4 +1,4 @@
-//! Sizes and durations as people write them: `64KiB`, `8MiB`, `50ms`, `2m`.
+//! Sizes, rates and durations as people write them: `64KiB`, `8MiB`, `10MiB/s`, `50ms`, `2m`.
 
 use std::time::Duration;
 
@@ -20,6 +20,12 @@ pub fn parse_size(text: &str) -> Result<usize, UnitError> {
         Some(bytes) => Ok(bytes),
         None => Err(UnitError::TooLarge(text.into())),
     }
+}
+
+/// Reads `65536/s` or `10MiB/s`: as [`parse_size`], in a second.
+pub fn parse_per_second(text: &str) -> Result<u64, UnitError> {
+    let size = text.strip_suffix("/s").ok_or_else(|| UnitError::PerSecond(text.into()))?;
+    Ok(parse_size(size)? as u64)
 }
 
 /// Reads `500us`, `50ms`, `1s`, `2m` or `1h`. Zero is refused, and so is a number without a unit.
@@ -47,6 +53,9 @@ pub enum UnitError {
     /// Not a size at all.
     #[error("`{0}` is not a size: write whole bytes, or KiB, MiB or GiB, as in `64KiB` or `8MiB`")]
     Size(String),
+    /// Not so many bytes a second.
+    #[error("`{0}` is no rate: write a size and `/s`, as in `512KiB/s` or `10MiB/s`")]
+    PerSecond(String),
     /// `M`, `MB` and the like mean powers of two to some and of ten to others.
     #[error("`{text}` could mean powers of ten or of two: write `{meant}`")]
     Ambiguous {
@@ -125,6 +134,18 @@ mod tests {
             ("18446744073709551615KiB", "too large"),
         ] {
             let error = parse_size(text).expect_err(text).to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!(parse_per_second("10MiB/s"), Ok(10 << 20));
+        assert_eq!(parse_per_second("1500/s"), Ok(1500));
+        for (text, says) in
+            [("10MiB", "`/s`"), ("10MB/s", "write `10MiB`"), ("/s", "not a size"), ("0/s", "zero")]
+        {
+            let error = parse_per_second(text).expect_err(text).to_string();
             assert!(error.contains(says), "{text}: {error}");
         }
     }

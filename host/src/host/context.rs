@@ -9,6 +9,7 @@ use conet_rt::Group;
 
 use super::{room::Room, shares::Shares};
 use crate::{
+    circuit::Circuit,
     config::{
         limits::{Limits, PeerLimits},
         tenant::TenantConfig,
@@ -19,8 +20,9 @@ use crate::{
         admission::Addresses,
         context::{Folder, GuestOutput, Settings},
         resolve::Resolver,
+        throttle::Bandwidths,
     },
-    log_gate::LogGate,
+    log_gate::{LogGate, Seldom},
     messages::Messages,
     metrics::Metrics,
     pool::Pools,
@@ -82,6 +84,10 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         accept_rate: limits
             .accepts_per_second_max
             .map(|rate| Rate::new(rate as u64, rate.div_ceil(10) as u64)),
+        // Of the host's accept loops, which a program has none of.
+        circuit: limits.circuit.as_ref().filter(|_| room.copies == 0).map(Circuit::new),
+        refusals: Seldom::default(),
+        bandwidths: Bandwidths::new(&limits.bandwidth),
         watches: limits.peer != PeerLimits::default(),
         outbound: part(sockets, limits.outbound_max),
         coroutines: part(shares.map(|shares| &shares.coroutines), limits.coroutines_max),

@@ -144,9 +144,10 @@ impl Registered {
         let mut connections = Meter::from(&*context.connections);
         // An accept takes its permit first: with nobody connected, each worker may hold one.
         connections.used = connections.used.saturating_sub(context.held_for_accepts.load(Ordering::Relaxed));
+        let open = context.circuit.as_ref().is_some_and(|circuit| circuit.is_open());
         let status = TenantStatus {
             name: context.name.clone(),
-            state: *state,
+            state: if *state == State::Running && open { State::CircuitOpen } else { *state },
             role: role.name().to_owned(),
             listeners: context.listening.addresses(),
             weight: context.group.weight().get() / Group::DEFAULT_WEIGHT,

@@ -218,10 +218,11 @@ impl Host {
                 self.copies -= 1;
                 (self.copies == 0).then_some(Exit::Done)
             }
-            Event::ListenerFailed(code) => {
+            Event::ListenerFailed { code, .. } => {
                 self.say(format_args!("cannot accept connections any more: {code:?}"));
                 Some(Exit::Guest(1))
             }
+            Event::ListenerTried => None,
             Event::Drained => Some(Exit::Done),
         }
     }

@@ -285,10 +285,12 @@ impl Host {
         let Some(running) = self.tenants.get_mut(&number) else { return };
         match event {
             Event::Drained => self.gone(number),
-            Event::ListenerFailed(code) => {
-                running.failed = true;
-                error!(tenant = %running.context().name, "cannot accept connections any more: {code:?}");
+            Event::ListenerFailed { code, wait } => {
+                running.failed += 1;
+                let tenant = &running.context().name;
+                error!(%tenant, "a worker cannot accept connections, trying again in {wait:?}: {code:?}");
             }
+            Event::ListenerTried => running.failed -= 1,
             Event::Ended { copy, ended } => running.ended(copy, &ended),
         }
     }

@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use conet_rt::{
@@ -28,7 +28,15 @@ use super::{
     view::noting_wait,
     visit::Visit,
 };
-use crate::{bindings::net::types::ErrorCode, imports::error, rate::Rate};
+use crate::{
+    bindings::net::types::ErrorCode,
+    circuit::{Change, Pass},
+    config::limits::OverLimit,
+    imports::error,
+    metrics::Counter,
+    quota::Permit,
+    rate::Rate,
+};
 
 /// A connection that has been accepted, and what it holds.
 pub struct Accepted {
@@ -40,29 +48,41 @@ pub struct Accepted {
     pub visit: Option<Box<Visit>>,
     /// Its part of the limits.
     pub admission: Admission,
+    /// Of a handler: what comes of it is to be told there.
+    pub pass: Option<Pass>,
 }
 
-/// The next connection of a listener. Over the limits, peers wait in the listener's backlog; one whose address has as many
-/// connections as it may is reset. Where proxies pass connections on, those are given whose header has come; the shutdown leaves
+/// The next connection of a listener. Over the limits, peers wait in the listener's backlog or are reset, as the tenant's
+/// policy says; one whose address has as many connections as it may is reset, and so are those of a handler that has trapped
+/// on each. Where proxies pass connections on, those are given whose header has come; the shutdown leaves
 /// the others as long as their headers may take.
 ///
 /// Once the shutdown has begun nobody is waited for. What waits already, and nobody else will accept, comes still.
 ///
 /// Errors: `shutting-down`, and what the system says of the listener itself.
 pub async fn accept(context: &Arc<Context>, incoming: &Incoming) -> Result<Accepted, ErrorCode> {
-    let accepted = match &incoming.introductions {
-        Some(introductions) => introduced(context, &incoming.socket, introductions).await,
-        None if context.shutdown.begun() => last_admitted(context, &incoming.socket),
-        None => {
-            let admitted = context.shutdown.or(admitted(context, &incoming.socket)).await;
-            admitted.or_else(|| last_admitted(context, &incoming.socket))
+    loop {
+        let accepted = match &incoming.introductions {
+            Some(introductions) => introduced(context, &incoming.socket, introductions).await,
+            None if context.shutdown.begun() => last_admitted(context, &incoming.socket),
+            None => {
+                let admitted = context.shutdown.or(admitted(context, &incoming.socket)).await;
+                admitted.or_else(|| last_admitted(context, &incoming.socket))
+            }
+        };
+        let accepted = accepted.ok_or(ErrorCode::ShuttingDown)?;
+        let mut accepted = accepted.map_err(|e: io::Error| error::code(&e))?;
+        if let Some(circuit) = &context.circuit {
+            accepted.pass = circuit.admit(Instant::now());
+            if accepted.pass.is_none() {
+                context.metrics.circuit_refused.increment();
+                accepted.stream.reset();
+                continue;
+            }
         }
-    };
-    let accepted = accepted.ok_or(ErrorCode::ShuttingDown)?;
-    if accepted.is_ok() {
         context.metrics.accepted.increment();
+        return Ok(accepted);
     }
-    accepted.map_err(|e: io::Error| error::code(&e))
 }
 
 /// The next one that there is room for.
@@ -87,9 +107,9 @@ fn last_admitted(context: &Context, listener: &TcpListener) -> Option<io::Result
 fn admit(context: &Context, arrival: Arrival) -> Option<Accepted> {
     let Arrival { stream, peer, permit } = arrival;
     match Admission::of(context, permit, peer) {
-        Some(admission) => Some(Accepted { stream, peer, visit: None, admission }),
+        Some(admission) => Some(Accepted { stream, peer, visit: None, admission, pass: None }),
         None => {
-            stream.reset();
+            refuse(context, &stream, "`connections-per-ip`");
             None
         }
     }
@@ -149,13 +169,35 @@ fn of_a_proxy(context: &Context, arrival: Arrival) -> Option<Arrival> {
     None
 }
 
-/// The next one, as many and as often as there may be.
+/// The next one, as many and as often as there may be. Those beyond that wait or are reset.
 async fn arrival(context: &Context, listener: &TcpListener) -> io::Result<Arrival> {
+    match context.limits.over_limit {
+        OverLimit::Wait => arrival_in_turn(context, listener).await,
+        OverLimit::Refuse => loop {
+            let (stream, peer) = past_shortages(context, listener).await?;
+            match room(context) {
+                Ok(permit) => return Ok(Arrival { stream, peer, permit }),
+                Err((counter, limit)) => {
+                    counter.increment();
+                    refuse(context, &stream, limit);
+                }
+            }
+        },
+    }
+}
+
+async fn arrival_in_turn(context: &Context, listener: &TcpListener) -> io::Result<Arrival> {
     let (permit, waited) = noting_wait(context.connections.acquire()).await;
     if waited {
         context.metrics.connections_waited.increment();
     }
     let _held = Held::new(&context.held_for_accepts);
+    let (stream, peer) = accept_in_time(context, listener).await?;
+    Ok(Arrival { stream, peer, permit })
+}
+
+/// The next one, as often as there may be.
+async fn accept_in_time(context: &Context, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let mut turn = Turn(None);
     if let Some(rate) = &context.accept_rate {
         while let Err(wait) = rate.take(1) {
@@ -164,9 +206,54 @@ async fn arrival(context: &Context, listener: &TcpListener) -> io::Result<Arriva
         }
         turn.0 = Some(rate);
     }
-    let (stream, peer) = past_shortages(context, listener).await?;
+    let accepted = past_shortages(context, listener).await?;
     turn.0 = None;
-    Ok(Arrival { stream, peer, permit })
+    Ok(accepted)
+}
+
+/// Room for one that is there already, or which counter and limit say that there is none.
+fn room(context: &Context) -> Result<Permit, (&Counter, &'static str)> {
+    let metrics = &context.metrics;
+    if context.accept_rate.as_ref().is_some_and(|rate| !rate.try_take(1)) {
+        return Err((&metrics.accepts_refused, "`accept-rate`"));
+    }
+    context.connections.try_acquire(1).ok_or((&metrics.connections_refused, "`connections`"))
+}
+
+/// Resets one that is over a limit, and logs some of those.
+pub fn refuse(context: &Context, stream: &TcpStream, limit: &str) {
+    stream.reset();
+    if let Some(count) = context.refusals.note() {
+        warn!(tenant = %context.name, "connections refused: {count}, the last one over {limit}");
+    }
+}
+
+/// Refuses all connections until then, as the circuit is open; or until the shutdown.
+pub async fn refuse_until(context: &Context, incoming: &Incoming, until: Instant) -> Result<(), ErrorCode> {
+    let refused = time::timeout_at(Some(until), refuse_all(context, &incoming.socket));
+    match context.shutdown.or(refused).await {
+        Some(Ok(error)) => Err(error::code(&error)),
+        Some(Err(_)) => Ok(()),
+        None => Err(ErrorCode::ShuttingDown),
+    }
+}
+
+/// Gives what the listener fails with.
+async fn refuse_all(context: &Context, listener: &TcpListener) -> io::Error {
+    loop {
+        match accept_in_time(context, listener).await {
+            Ok((stream, _)) => stream.reset(),
+            Err(error) => return error,
+        }
+        context.metrics.circuit_refused.increment();
+    }
+}
+
+/// Logs that connections are refused from now on, or served again.
+pub fn tell_of_circuit(context: &Context, change: Option<Change>) {
+    if let Some(change) = change {
+        warn!(tenant = %context.name, "{change}");
+    }
 }
 
 /// One that waits in the backlog at the end: to close the listener would reset it. No rate counts any more, and who is beyond

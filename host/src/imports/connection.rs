@@ -12,6 +12,7 @@ use super::{
     accept::Accepted,
     admission::Admission,
     error::code,
+    throttle::Throttle,
     view::Fate,
     visit::Visit,
     watch::{Watch, Watching},
@@ -26,6 +27,8 @@ pub struct Connection {
     send_ended: bool,
     /// Its peer, if that has deadlines.
     watching: Option<Watching>,
+    /// What holds it up, if bandwidth is limited.
+    throttle: Option<Arc<Throttle>>,
     /// Who it is with, if a proxy has told.
     visit: Option<Box<Visit>>,
     /// Part of the key by which the guest asks to receive; 0 before it has one.
@@ -47,6 +50,7 @@ pub struct Parcel {
     detached: Detached,
     admission: Admission,
     visit: Option<Box<Visit>>,
+    throttle: Option<Arc<Throttle>>,
 }
 
 impl Connection {
@@ -67,6 +71,9 @@ impl Connection {
     pub fn of_handler(accepted: Accepted, fate: Arc<Fate>, watch: Option<&Arc<Watch>>) -> Self {
         let watching = watch.map(|watch| watch.over(&accepted.stream));
         let mut connection = Self::accepted(accepted, fate);
+        if let (Some(throttle), Some(watching)) = (&connection.throttle, &watching) {
+            throttle.spare(watching);
+        }
         connection.watching = watching;
         connection
     }
@@ -75,13 +82,18 @@ impl Connection {
         self.watching.as_ref()
     }
 
+    pub(super) fn throttle(&self) -> Option<&Arc<Throttle>> {
+        self.throttle.as_ref()
+    }
+
     /// A connection lent by a pool.
     pub fn pooled(pooled: Pooled, fate: Arc<Fate>) -> Self {
         Self::of(Socket::Pooled(pooled), fate)
     }
 
     fn of(socket: Socket, fate: Arc<Fate>) -> Self {
-        Self { socket, fate, send_ended: false, watching: None, visit: None, tag: 0 }
+        let throttle = Throttle::new(&fate.context);
+        Self { socket, fate, send_ended: false, watching: None, throttle, visit: None, tag: 0 }
     }
 
     /// Takes it off this worker. One from a pool, whose place stays here, is `unsupported` and discarded: the guest has
@@ -91,8 +103,12 @@ impl Connection {
             Socket::Own(stream, admission) => {
                 // The next worker does not look after it.
                 self.watching = None;
+                if self.throttle.as_ref().is_some_and(|throttle| throttle.is_busy()) {
+                    return Err(ErrorCode::Busy);
+                }
                 let detached = stream.detach().map_err(|e| code(&e))?;
-                Ok(Parcel { detached, admission, visit: self.visit.take() })
+                let (visit, throttle) = (self.visit.take(), self.throttle.take());
+                Ok(Parcel { detached, admission, visit, throttle })
             }
             Socket::Pooled(pooled) => {
                 pooled.discard();
@@ -129,6 +145,7 @@ impl Connection {
     }
 
     pub(super) fn close(&mut self) {
+        self.release();
         match std::mem::replace(&mut self.socket, Socket::Closed) {
             Socket::Own(stream, _admission) => stream.close(),
             Socket::Pooled(pooled) => pooled.discard(),
@@ -176,8 +193,18 @@ impl Connection {
         Ok(())
     }
 
+    /// Calls that are held up end.
+    fn release(&self) {
+        if let Some(throttle) = &self.throttle {
+            throttle.close();
+        }
+    }
+
     /// The guest is through with it: one from a pool goes back there, if it is still good.
     pub(super) fn let_go(mut self) {
+        if self.throttle.as_ref().is_some_and(|throttle| throttle.keeps_bytes()) {
+            self.spoil();
+        }
         self.socket = Socket::Closed;
     }
 }
@@ -185,6 +212,7 @@ impl Connection {
 impl Drop for Connection {
     /// Its instance has ended, with the connection in the guest's hands.
     fn drop(&mut self) {
+        self.release();
         match std::mem::replace(&mut self.socket, Socket::Closed) {
             // Cut off means reset: the peer can tell a cut-off answer from a finished one.
             Socket::Own(stream, _admission) if self.fate.cut_off() => stream.reset(),
@@ -200,9 +228,9 @@ impl Drop for Connection {
 impl Parcel {
     /// Registers it with the current worker, for the instance behind `fate`.
     pub fn unpack(self, fate: Arc<Fate>) -> io::Result<Connection> {
-        let Parcel { detached, admission, visit } = self;
+        let Parcel { detached, admission, visit, throttle } = self;
         let mut connection = Connection::new(TcpStream::attach(detached)?, admission, fate);
-        connection.visit = visit;
+        (connection.visit, connection.throttle) = (visit, throttle);
         Ok(connection)
     }
 }

@@ -12,16 +12,17 @@ use conet_rt::Group;
 
 use super::{
     admission::Addresses, connection::Parcel, listeners::SharedListeners, listening::Listening,
-    resolve::Resolver,
+    resolve::Resolver, throttle::Bandwidths,
 };
 use crate::{
     bindings::net::types::ErrorCode,
+    circuit::Circuit,
     config::{
         limits::Limits,
         net::{Cidr, Grants},
     },
     guest_log::GuestLog,
-    log_gate::LogGate,
+    log_gate::{LogGate, Seldom},
     messages::Messages,
     metrics::Metrics,
     output::Output,
@@ -65,6 +66,12 @@ pub struct Context {
     pub addresses: Option<Arc<Addresses>>,
     /// How often one is accepted, if that is limited.
     pub accept_rate: Option<Rate>,
+    /// Of a handler that may trap, and goes on.
+    pub circuit: Option<Arc<Circuit>>,
+    /// Lets lines about refused connections into the log.
+    pub refusals: Seldom,
+    /// How much its connections send and receive in a second, if that is limited.
+    pub bandwidths: Bandwidths,
     /// Peers of a handler have deadlines.
     pub watches: bool,
     /// Opened connections.
@@ -199,6 +206,9 @@ impl Context {
             held_for_accepts: AtomicU64::default(),
             addresses: None,
             accept_rate: None,
+            circuit: None,
+            refusals: Seldom::default(),
+            bandwidths: Bandwidths::new(&limits.bandwidth),
             watches: false,
             outbound: Quota::new(limits.outbound_max as u64),
             listeners: Quota::new(limits.listeners_max as u64),

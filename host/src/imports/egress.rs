@@ -75,7 +75,7 @@ pub(crate) fn allow(context: &Context, target: &Target) -> Result<(), ErrorCode>
 /// Counts and logs a denial, with what would allow it.
 pub(crate) fn refuse(context: &Context, denied: &Denied) -> ErrorCode {
     context.metrics.denied.increment();
-    if context.log_gate.opens(&context.name) {
+    if context.log_gate.opens(&context.name, &context.metrics) {
         let tenant = &context.name;
         match denied.grant() {
             Some((kind, grant)) => {

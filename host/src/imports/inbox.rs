@@ -11,10 +11,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use conet_rt::{
-    Buf,
-    net::{Recv, TcpStream},
-};
+use conet_rt::{Buf, net::TcpStream};
 use slab::Slab;
 use wasmtime::{
     bail,
@@ -22,7 +19,7 @@ use wasmtime::{
     format_err,
 };
 
-use super::{HasView, View, connection::Connection, fault, view::Call};
+use super::{HasView, View, connection::Connection, fault, throttle::Receive, view::Call};
 use crate::bindings::{
     fibers::{
         inbox::{Host, HostWithStore},
@@ -67,7 +64,7 @@ struct Answer {
 struct UnderWay {
     ticket: u32,
     connection: u32,
-    call: Call<Recv>,
+    call: Call<Receive>,
 }
 
 /// Which requests may have come to something, and whom to wake then.
@@ -280,6 +277,10 @@ impl Host for View {
         max: u32,
     ) -> wasmtime::Result<Result<Vec<u8>, ErrorCode>> {
         fault::point("inbox.try-recv");
+        if self.table.get(&connection)?.throttle().is_some_and(|throttle| throttle.recv_max().is_some()) {
+            // It is to wait for its turn, which a call that does not wait would lose.
+            return Ok(Ok(Vec::new()));
+        }
         let mut call = match self.begin_recv(&connection, max, None, TcpStream::recv)? {
             Ok(call) => call,
             Err(code) => return Ok(Err(code)),

@@ -135,7 +135,7 @@ pub(super) fn is_trusted(context: &Context, peer: SocketAddr) -> bool {
         return true;
     }
     context.metrics.proxy_peers_refused.increment();
-    if context.log_gate.opens(&context.name) {
+    if context.log_gate.opens(&context.name, &context.metrics) {
         let ip = peer.ip().to_canonical();
         warn!(
             tenant = %context.name, %peer,
@@ -154,7 +154,7 @@ async fn introduced(context: &Arc<Context>, arrival: Arrival) -> Option<Accepted
         Ok(Ok(header)) => header?,
         Ok(Err(malformed)) => {
             context.metrics.proxy_headers_refused.increment();
-            if context.log_gate.opens(&context.name) {
+            if context.log_gate.opens(&context.name, &context.metrics) {
                 warn!(tenant = %context.name, %peer, "a connection is reset: {malformed}");
             }
             stream.reset();
@@ -174,7 +174,7 @@ async fn introduced(context: &Arc<Context>, arrival: Arrival) -> Option<Accepted
     };
     let peer = visit.as_ref().map_or(peer, |visit| visit.client);
     match Admission::of(context, permit, peer) {
-        Some(admission) => Some(Accepted { stream, peer, visit, admission }),
+        Some(admission) => Some(Accepted { stream, peer, visit, admission, pass: None }),
         None => {
             stream.reset();
             None

@@ -13,7 +13,7 @@ use std::{
 
 use conet_rt::{
     Buf,
-    net::{ListenOptions, Recv, Send, TcpListener, TcpStream},
+    net::{ListenOptions, Recv, TcpListener, TcpStream},
     time,
 };
 use wasmtime::{
@@ -31,6 +31,7 @@ use super::{
     incoming::Incoming,
     listeners::{Share, canonical},
     listening::Listens,
+    throttle::{Receive, Transmit},
     view::{Call, Called, noting_wait, timed},
     watch::Watching,
 };
@@ -120,7 +121,7 @@ impl View {
         max: u32,
         timeout: Option<u64>,
         recv: fn(&TcpStream, usize) -> Recv,
-    ) -> wasmtime::Result<Result<Call<Recv>, ErrorCode>> {
+    ) -> wasmtime::Result<Result<Call<Receive>, ErrorCode>> {
         let connection = self.table.get(connection)?;
         let stream = connection.stream();
         if max == 0 {
@@ -129,9 +130,16 @@ impl View {
         if let Some(watching) = connection.watching() {
             watching.begin_recv();
         }
-        let max = (max as usize).min(CHUNK_BYTES_MAX);
+        let mut max = (max as usize).min(CHUNK_BYTES_MAX);
+        let throttle = connection.throttle();
+        if let Some(throttle) = throttle {
+            max = max.min(throttle.recv_max().unwrap_or(max));
+        }
         let timing = || self.context.metrics.timing(Import::Recv);
-        Ok(stream.map(|stream| Call::new(timing(), recv(stream, max), deadline(timeout))))
+        Ok(stream.map(|stream| {
+            let receive = Receive::new(recv(stream, max), max, throttle);
+            Call::new(timing(), receive, deadline(timeout))
+        }))
     }
 
     pub(super) fn end_recv(
@@ -153,19 +161,25 @@ impl View {
         connection: &Resource<Connection>,
         mut data: Vec<u8>,
         timeout: Option<u64>,
-    ) -> wasmtime::Result<Result<Call<Send>, ErrorCode>> {
+    ) -> wasmtime::Result<Result<Call<Transmit>, ErrorCode>> {
         fault::point("tcp.send");
-        if data.len() > CHUNK_BYTES_MAX {
-            // Not truncated: it may have to wait, and would keep its memory.
-            data = data[..CHUNK_BYTES_MAX].to_vec();
-        }
         let connection = self.table.get(connection)?;
+        let throttle = connection.throttle();
+        let max = throttle.and_then(|throttle| throttle.send_max()).unwrap_or(CHUNK_BYTES_MAX);
+        if data.len() > max {
+            // Not truncated: it may have to wait, and would keep its memory.
+            data = data[..max].to_vec();
+        }
         if let Some(watching) = connection.watching() {
             watching.begin_send();
         }
         let stream = connection.stream();
         let timing = || self.context.metrics.timing(Import::Send);
-        Ok(stream.map(|stream| Call::new(timing(), stream.send(data), deadline(timeout))))
+        let bytes = data.len();
+        Ok(stream.map(|stream| {
+            let transmit = Transmit::new(stream.send(data), bytes, throttle);
+            Call::new(timing(), transmit, deadline(timeout))
+        }))
     }
 
     fn begin_try_send(
@@ -175,10 +189,14 @@ impl View {
     ) -> wasmtime::Result<Result<usize, ErrorCode>> {
         fault::point("tcp.try-send");
         let data = &data[..data.len().min(CHUNK_BYTES_MAX)];
-        let stream = self.table.get(connection)?.stream();
-        Ok(stream.and_then(|stream| {
+        let connection = self.table.get(connection)?;
+        Ok(connection.stream().and_then(|stream| {
             let _timing = self.context.metrics.timing(Import::TrySend);
-            match stream.try_send(data) {
+            let sent = match connection.throttle() {
+                None => stream.try_send(data),
+                Some(throttle) => throttle.try_send(data, |data| stream.try_send(data)),
+            };
+            match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
                 sent => sent.map_err(|error| code(&error)),
             }

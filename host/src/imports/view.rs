@@ -96,7 +96,7 @@ impl Drop for Live {
 /// How an instance ends: its connections close with FIN after a normal end, with RST if they are cut off.
 pub struct Fate {
     trapped: AtomicBool,
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
 }
 
 impl Fate {

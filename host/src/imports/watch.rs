@@ -40,7 +40,27 @@ struct Watched {
     /// Since which it waits for the peer to take what is sent.
     send_since: AtomicU32,
     received: AtomicU64,
+    /// For so many ticks the host itself has held it up.
+    held: AtomicU32,
+    /// It holds up what is sent now.
+    holds_sends: AtomicBool,
     overdue: AtomicBool,
+}
+
+/// One way of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// What its peer sends.
+    In,
+    /// What it is sent.
+    Out,
+}
+
+/// Stops the clocks of a connection while the host itself holds it up.
+#[derive(Clone)]
+pub(super) struct Held {
+    watch: Arc<Watch>,
+    watched: Arc<Watched>,
 }
 
 /// A connection's place, which it leaves with this.
@@ -84,6 +104,8 @@ impl Watch {
             recv_since: AtomicU32::new(0),
             send_since: AtomicU32::new(0),
             received: AtomicU64::new(0),
+            held: AtomicU32::new(0),
+            holds_sends: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
         });
         let place = self.connections().insert(watched.clone());
@@ -128,14 +150,17 @@ impl Watch {
         let beyond = |since, limit: Option<Duration>| limit.is_some_and(|limit| age(since) > limit);
         let PeerLimits { first_byte_max, idle_max, write_max, bytes_per_second_min } = self.limits;
         let received = watched.received.load(Relaxed);
+        // Its peer may have had to wait for what is held up.
+        let accepted = watched.accepted.wrapping_add(watched.held.load(Relaxed));
         match watched.recv_since.load(Relaxed) {
             0 => {}
-            _ if received == 0 && beyond(watched.accepted, first_byte_max) => {
+            _ if watched.holds_sends.load(Relaxed) => {}
+            _ if received == 0 && beyond(accepted, first_byte_max) => {
                 return Some(Overdue::FirstByte);
             }
             since if received > 0 && beyond(since, idle_max) => return Some(Overdue::Idle),
             _ if received > 0 => {
-                let rated = age(watched.accepted).saturating_sub(RATE_GRACE).as_secs();
+                let rated = age(accepted).saturating_sub(RATE_GRACE).as_secs();
                 let least = bytes_per_second_min.map_or(0, |rate| rated.saturating_mul(rate));
                 if received < least {
                     return Some(Overdue::Rate);
@@ -198,6 +223,42 @@ impl Watching {
     /// Its peer was too slow, and has been reset.
     pub(super) fn is_overdue(&self) -> bool {
         self.watched.overdue.load(Relaxed)
+    }
+
+    /// To stop its clocks by.
+    pub(super) fn held(&self) -> Held {
+        Held { watch: self.watch.clone(), watched: self.watched.clone() }
+    }
+}
+
+impl Held {
+    /// It is held up from now on; gives since which tick.
+    pub(super) fn begin(&self, direction: Direction) -> u32 {
+        match direction {
+            Direction::In => self.watched.recv_since.store(0, Relaxed),
+            Direction::Out => {
+                self.watched.send_since.store(0, Relaxed);
+                self.watched.holds_sends.store(true, Relaxed);
+            }
+        }
+        self.watch.now.load(Relaxed)
+    }
+
+    /// No longer: what it waits for begins anew.
+    pub(super) fn end(&self, direction: Direction, since: u32) {
+        let now = self.watch.now.load(Relaxed);
+        let watched = &self.watched;
+        if direction == Direction::Out {
+            watched.holds_sends.store(false, Relaxed);
+            watched.send_since.store(now, Relaxed);
+            if watched.recv_since.load(Relaxed) > 0 {
+                watched.recv_since.store(now, Relaxed);
+            }
+        }
+        // Both ways may be held up at once: it is never more than since it was accepted.
+        let whole = now.wrapping_sub(watched.accepted);
+        let held = watched.held.load(Relaxed).saturating_add(now.wrapping_sub(since));
+        watched.held.store(held.min(whole), Relaxed);
     }
 }
 

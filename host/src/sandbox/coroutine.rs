@@ -25,7 +25,13 @@ use super::{
 };
 use crate::{
     ids,
-    imports::{Context, accept::Accepted, connection::Connection, context::SpawnRequest, watch::Watch},
+    imports::{
+        Context,
+        accept::{Accepted, tell_of_circuit},
+        connection::Connection,
+        context::SpawnRequest,
+        watch::Watch,
+    },
     quota::Permit,
 };
 
@@ -43,7 +49,7 @@ impl Sandbox {
     /// Serves one connection in a fresh instance, for which `memory` has been taken.
     pub async fn handle(
         self: Arc<Self>,
-        accepted: Accepted,
+        mut accepted: Accepted,
         watch: Option<Arc<Watch>>,
         memory: Permit,
     ) -> Ended {
@@ -53,6 +59,7 @@ impl Sandbox {
         let store = store(&loaded.engine, &self.context, Occupancy::One, id, Some(memory));
         // Out here it lives until the fate is known, should the guest never get it.
         let fate = store.data().view.fate.clone();
+        let pass = accepted.pass.take();
         let mut connection = Some(Connection::of_handler(accepted, fate, watch.as_ref()));
         let body = async |store: &mut Store<State>, instance: Instance| {
             let connection = connection.take().expect("entered once");
@@ -65,6 +72,10 @@ impl Sandbox {
             self.context.metrics.handler_errors.increment();
         }
         ended.report(&self.context, id, "a connection's coroutine");
+        if let Some(pass) = pass {
+            let trapped = matches!(ended, Ended::Trapped(_));
+            tell_of_circuit(&self.context, if trapped { pass.trapped() } else { pass.succeeded() });
+        }
         ended
     }
 

@@ -22,10 +22,11 @@ use super::{
 };
 use crate::{
     bindings::net::types::ErrorCode,
+    circuit::Pass,
     ids,
     imports::{
         Context,
-        accept::accept,
+        accept::{accept, tell_of_circuit},
         connection::Connection,
         incoming::Incoming,
         view::{Fibers, Live, LiveCount},
@@ -81,7 +82,7 @@ impl Sandbox {
             let guard = Freeze::new(&context, store, live.clone(), 2);
             let main = async |accessor: &Accessor<State>| -> wasmtime::Result<()> {
                 loop {
-                    let accepted = match accept(&context, incoming).await {
+                    let mut accepted = match accept(&context, incoming).await {
                         Ok(accepted) => accepted,
                         // Nobody shall wait in the backlog of a port that is not served any more.
                         Err(ErrorCode::ShuttingDown) => break incoming.close(),
@@ -90,6 +91,7 @@ impl Sandbox {
                             break;
                         }
                     };
+                    let pass = accepted.pass.take();
                     waiting = Some(Connection::of_handler(accepted, fate.clone(), watch.as_ref()));
                     let coroutine = context.coroutines.acquire().await;
                     context.metrics.coroutines.increment();
@@ -98,6 +100,7 @@ impl Sandbox {
                     accessor.spawn(Serve {
                         handle,
                         connection,
+                        pass,
                         _live: live.enter(),
                         _coroutine: coroutine,
                     })?;
@@ -127,6 +130,8 @@ impl Sandbox {
 struct Serve {
     handle: Handle,
     connection: Resource<Connection>,
+    /// With its instance it is dropped: that has trapped once, whatever the number of its connections.
+    pass: Option<Pass>,
     _live: Live,
     _coroutine: Permit,
 }
@@ -137,6 +142,9 @@ impl AccessorTask<State> for Serve {
         let (result,) = self.handle.call_concurrent(accessor, (self.connection,)).await?;
         if result.is_err() {
             accessor.with(|mut a| a.get().view.context.metrics.handler_errors.increment());
+        }
+        if let Some(change) = self.pass.and_then(Pass::succeeded) {
+            accessor.with(|mut a| tell_of_circuit(&a.get().view.context, Some(change)));
         }
         Ok(())
     }

@@ -54,7 +54,7 @@ impl Ended {
     pub fn report(&self, context: &Context, id: u64, what: &str) {
         let Self::Trapped(trapped) = self else { return };
         context.metrics.traps.increment();
-        if !context.log_gate.opens(&context.name) {
+        if !context.log_gate.opens(&context.name, &context.metrics) {
             return;
         }
         let (cause, tenant) = (&trapped.cause, &context.name);

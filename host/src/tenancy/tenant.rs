@@ -4,17 +4,18 @@ use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::{Arc, atomic::Ordering, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use conet_rt::{Handle, net::TcpListener, time};
 
-use super::{role::Role, spawner::Spawner};
+use super::{role::Role, spawner::Spawner, supervisor::Supervisor};
 use crate::{
     bindings::net::types::ErrorCode,
+    config::limits::OverLimit,
     imports::{
         Context,
-        accept::{Accepted, accept},
+        accept::{Accepted, accept, refuse, refuse_until, tell_of_circuit},
         incoming::Incoming,
         view::noting_wait,
         watch::Watch,
@@ -33,8 +34,15 @@ pub enum Event {
         /// How.
         ended: Ended,
     },
-    /// A listener of the host does not accept any more.
-    ListenerFailed(ErrorCode),
+    /// A worker does not accept the host's connections any more, and tries again.
+    ListenerFailed {
+        /// Why.
+        code: ErrorCode,
+        /// When.
+        wait: Duration,
+    },
+    /// It does try again.
+    ListenerTried,
     /// After the shutdown: no coroutine is left.
     Drained,
 }
@@ -113,18 +121,14 @@ impl Tenant {
             let accepting = self.context().accepting.try_acquire(1).expect("it has no limit");
             let serve = move || async move {
                 let _accepting = accepting;
-                let served = match TcpListener::from_std(listener) {
-                    Ok(listener) => {
-                        let incoming = Incoming::new(&sandbox.context, listener);
-                        match role {
-                            Role::SharedHandler => serve_shared(&sandbox, &incoming).await,
-                            _ => serve_isolated(&sandbox, &incoming).await,
-                        }
+                let mut supervisor = Supervisor::new(&sandbox.context.limits);
+                while let Err(code) = serve(&sandbox, role, &listener).await {
+                    let wait = supervisor.ended(Instant::now());
+                    tell(Event::ListenerFailed { code, wait });
+                    if sandbox.context.shutdown.or(time::sleep(wait)).await.is_none() {
+                        return;
                     }
-                    Err(error) => Err(crate::imports::error::code(&error)),
-                };
-                if let Err(code) = served {
-                    tell(Event::ListenerFailed(code));
+                    tell(Event::ListenerTried);
                 }
             };
             worker
@@ -189,6 +193,17 @@ const REHEARSAL_MAX: Duration = Duration::from_secs(5);
 /// And so many times what it may take by its own limit.
 const REHEARSAL_STARTS: u32 = 8;
 
+/// Serves on this worker until the shutdown, or until the listener fails.
+async fn serve(sandbox: &Arc<Sandbox>, role: Role, listener: &StdListener) -> Result<(), ErrorCode> {
+    let listener = listener.try_clone().and_then(TcpListener::from_std);
+    let listener = listener.map_err(|error| crate::imports::error::code(&error))?;
+    let incoming = Incoming::new(&sandbox.context, listener);
+    match role {
+        Role::SharedHandler => serve_shared(sandbox, &incoming).await,
+        _ => serve_isolated(sandbox, &incoming).await,
+    }
+}
+
 /// A fresh instance for each connection.
 async fn serve_isolated(sandbox: &Arc<Sandbox>, incoming: &Incoming) -> Result<(), ErrorCode> {
     let context = &sandbox.context;
@@ -200,7 +215,19 @@ async fn serve_isolated(sandbox: &Arc<Sandbox>, incoming: &Incoming) -> Result<(
             Err(code) => return Err(code),
         };
         let accepted = Waiting { accepted: Some(accepted), context: context.clone() };
-        let permits = (context.coroutines.acquire().await, context.instances.acquire().await);
+        let permits = match context.limits.over_limit {
+            OverLimit::Wait => (context.coroutines.acquire().await, context.instances.acquire().await),
+            OverLimit::Refuse => {
+                match context.coroutines.try_acquire(1).zip(context.instances.try_acquire(1)) {
+                    Some(permits) => permits,
+                    None => {
+                        context.metrics.coroutines_refused.increment();
+                        refuse(context, &accepted.take().stream, "`coroutines`");
+                        continue;
+                    }
+                }
+            }
+        };
         let Some(memory) = memory_for_one(sandbox).await else {
             accepted.take().stream.reset();
             continue;
@@ -250,18 +277,31 @@ impl Drop for Waiting {
     }
 }
 
-/// One instance, and after a trap the next one.
+/// One instance, and after a trap the next one, unless the circuit is open.
 async fn serve_shared(sandbox: &Arc<Sandbox>, incoming: &Incoming) -> Result<(), ErrorCode> {
+    let context = &sandbox.context;
     loop {
-        let _instance = sandbox.context.instances.acquire().await;
-        let served = sandbox.context.metrics.accepted.value();
-        sandbox.clone().serve_shared(incoming).await?;
-        if sandbox.context.shutdown.begun() {
+        while let Some(until) =
+            context.circuit.as_ref().and_then(|circuit| circuit.open_until(Instant::now()))
+        {
+            match refuse_until(context, incoming, until).await {
+                Err(ErrorCode::ShuttingDown) => return Ok(()),
+                refused => refused?,
+            }
+        }
+        let _instance = context.instances.acquire().await;
+        let served = context.metrics.accepted.value();
+        let ended = sandbox.clone().serve_shared(incoming).await?;
+        if context.shutdown.begun() {
             return Ok(());
         }
-        // An instance that ends before it serves anybody would be made again for ever.
-        if sandbox.context.metrics.accepted.value() == served {
-            return Err(ErrorCode::Other);
+        match &context.circuit {
+            Some(circuit) if matches!(ended, Ended::Trapped(_)) => {
+                tell_of_circuit(context, circuit.trapped(Instant::now()));
+            }
+            // An instance that ends before it serves anybody would be made again for ever.
+            _ if context.metrics.accepted.value() == served => return Err(ErrorCode::Other),
+            _ => {}
         }
     }
 }

@@ -152,6 +152,13 @@ impl Uring {
         find(&mut self.streams, key).is_some_and(|stream| stream.holds_bytes())
     }
 
+    /// Ends receiving, until a recv begins it anew.
+    pub(crate) fn pause(&mut self, key: SocketKey) {
+        if let Some(stream) = find(&mut self.streams, key) {
+            stream.pause(&mut self.ring);
+        }
+    }
+
     /// Submits what is asked, now.
     pub(crate) fn flush(&mut self) {
         if self.ring.has_requests() {

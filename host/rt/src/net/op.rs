@@ -40,6 +40,14 @@ impl Future for Accept {
 #[must_use = "futures do nothing unless awaited"]
 pub struct Recv(pub(super) Operation);
 
+impl Recv {
+    /// Has the kernel receive nothing more for the connection until it is asked again, so that what its peer sends waits
+    /// there. After this has ended.
+    pub fn pause(&self) {
+        on_worker(self.0.worker, |reactor| reactor.pause(self.0.key.socket));
+    }
+}
+
 impl Future for Recv {
     type Output = io::Result<Buf>;
 

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::{
     section::section,
-    setting::{At, Count, OrOff, Size},
+    setting::{At, Count, OrOff, PerSecond, Size},
 };
-use crate::config::limits::{CompileLimits, Limits, PeerLimits, PoolLimits};
+use crate::config::limits::{
+    BandwidthLimits, CircuitLimits, CompileLimits, Limits, OverLimit, PeerLimits, PoolLimits,
+};
 
 section! {
     /// What a tenant may use. A limit that is reached is an error that the guest sees, or a trap where it says so, and
@@ -62,6 +64,27 @@ section! {
         "connections-per-ip": connections_per_ip: OrOff<Count> = "256",
         /// Connections accepted in a second. More wait to be accepted.
         "accept-rate": accept_rate: OrOff<Count> = "2000",
+        /// What becomes of connections beyond `connections` and `accept-rate`, and of a handler's beyond `coroutines`.
+        "over-limit": over_limit: OverLimit = "`\"wait\"`",
+        /// After so many connections of a handler that trapped, one after another, with no other end between them, more
+        /// are reset. One is let through after a second, and if it traps, too, after two, and so on up to a minute; the
+        /// first one that does not trap ends it.
+        "circuit-traps": circuit_traps: OrOff<Count> = "5",
+        /// Within this time they have to trap.
+        "circuit-window": circuit_window: Duration = "`\"30s\"`",
+        /// Restarts of a copy of a program at once; more wait, for a second at first and up to a minute.
+        "restarts": restarts: Count = "5",
+        /// Within this time.
+        "restart-window": restart_window: Duration = "`\"30s\"`",
+        /// Bytes that all of the tenant's connections, accepted and made, receive in a second. More wait, for which its
+        /// peers are not blamed, as by the three that follow.
+        "bandwidth-in": bandwidth_in: OrOff<PerSecond> = "`\"off\"`",
+        /// Bytes that they send in a second.
+        "bandwidth-out": bandwidth_out: OrOff<PerSecond> = "`\"off\"`",
+        /// Bytes that each of them receives in a second.
+        "connection-bandwidth-in": connection_bandwidth_in: OrOff<PerSecond> = "`\"off\"`",
+        /// Bytes that each of them sends in a second.
+        "connection-bandwidth-out": connection_bandwidth_out: OrOff<PerSecond> = "`\"off\"`",
         /// How long a handler's peer may take to send its first byte. Then it is reset, as by the three that follow.
         /// As long a proxy's header may take, and 10 seconds if this is off.
         "first-byte": first_byte: OrOff<Duration> = "`\"10s\"`",
@@ -106,12 +129,19 @@ section! {
         /// How long connections have to finish when the host ends or the tenant is replaced; then they are reset.
         "drain": drain: Duration = "`\"10s\"`",
     }
+    absent {
+        "timers": "coroutines have no timers besides the call that each waits in",
+        "channel-bytes": "coroutines have no channels",
+    }
 }
 
 impl LimitsSection {
     /// All limits: those given, and the others as `serve` has them.
     pub(super) fn limits(&self) -> Limits {
         let standard = Limits::serve();
+        let circuit = standard.circuit.clone().expect("serve has one");
+        let window = self.circuit_window.as_ref().map_or(circuit.window, |at| at.value);
+        let traps = or_off(&self.circuit_traps, Some(circuit.traps_max), |at| at.0);
         let count = |given: &Option<At<Count>>, standard| given.as_ref().map_or(standard, |at| at.value.0);
         let size = |given: &Option<At<Size>>, standard| given.as_ref().map_or(standard, |at| at.value.0);
         let time = |given: &Option<At<Duration>>, standard| given.as_ref().map_or(standard, |at| at.value);
@@ -143,6 +173,24 @@ impl LimitsSection {
                 at.0
             }),
             accepts_per_second_max: or_off(&self.accept_rate, standard.accepts_per_second_max, |at| at.0),
+            over_limit: self.over_limit.as_ref().map_or(standard.over_limit, |at| at.value),
+            circuit: traps.map(|traps_max| CircuitLimits { traps_max, window }),
+            restarts_max: count(&self.restarts, standard.restarts_max),
+            restart_window: time(&self.restart_window, standard.restart_window),
+            bandwidth: BandwidthLimits {
+                tenant_in_max: or_off(&self.bandwidth_in, standard.bandwidth.tenant_in_max, |at| at.0),
+                tenant_out_max: or_off(&self.bandwidth_out, standard.bandwidth.tenant_out_max, |at| at.0),
+                connection_in_max: or_off(
+                    &self.connection_bandwidth_in,
+                    standard.bandwidth.connection_in_max,
+                    |at| at.0,
+                ),
+                connection_out_max: or_off(
+                    &self.connection_bandwidth_out,
+                    standard.bandwidth.connection_out_max,
+                    |at| at.0,
+                ),
+            },
             peer: PeerLimits {
                 first_byte_max: or_off(&self.first_byte, standard.peer.first_byte_max, |at| at),
                 idle_max: or_off(&self.idle, standard.peer.idle_max, |at| at),

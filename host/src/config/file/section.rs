@@ -19,6 +19,9 @@ pub(crate) struct Key {
 pub(crate) trait Read: Sized {
     /// Reads what there is; the table is told what is known.
     fn read(table: &Table<'_>) -> Self;
+
+    /// Keys for what conet does not have, and what that is.
+    const ABSENT: &'static [(&'static str, &'static str)] = &[];
 }
 
 /// A table of known keys.
@@ -39,6 +42,7 @@ macro_rules! section {
         $visible:vis struct $name:ident {
             $( $(#[doc = $doc:literal])+ $key:literal: $field:ident: $type:ty = $default:literal, )+
         }
+        $( absent { $( $absent:literal: $why:literal, )+ } )?
     ) => {
         $(#[doc = $about])+
         #[derive(Debug, Clone, Default)]
@@ -66,6 +70,8 @@ macro_rules! section {
             fn read(table: &$crate::config::file::table::Table<'_>) -> Self {
                 Self { $($field: table.take($key)),+ }
             }
+
+            $( const ABSENT: &'static [(&'static str, &'static str)] = &[$(($absent, $why)),+]; )?
         }
     };
 }

@@ -11,9 +11,10 @@ use toml::de::DeValue;
 use super::{kind, problems::Found};
 use crate::config::{
     driver::Driver,
+    limits::OverLimit,
     net::{Cidr, ConnectGrant, ListenGrant},
     tenant::{DirGrant, Instances, Isolation},
-    units::{parse_duration, parse_size},
+    units::{parse_duration, parse_per_second, parse_size},
 };
 
 /// A value, and where it was written.
@@ -37,6 +38,10 @@ pub(crate) trait Setting: Sized {
 /// Bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size(pub(super) usize);
+
+/// Bytes in a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PerSecond(pub(super) u64);
 
 /// How many, from one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +121,14 @@ impl Setting for Size {
     }
 }
 
+impl Setting for PerSecond {
+    const WRITTEN: &'static str = "bytes in a second, as in `\"512KiB/s\"` or `\"10MiB/s\"`";
+
+    fn read(value: &Spanned<DeValue<'_>>, found: &Found) -> Option<Self> {
+        noted(value, parse_per_second(text(value, Self::WRITTEN, found)?), found).map(PerSecond)
+    }
+}
+
 impl Setting for Duration {
     const WRITTEN: &'static str = "a duration, as in `\"50ms\"`, `\"10s\"` or `\"2m\"`";
 
@@ -164,6 +177,18 @@ impl Setting for Name {
     }
 }
 
+impl Setting for OverLimit {
+    const WRITTEN: &'static str = "`\"wait\"` (in the backlog) or `\"refuse\"` (with a reset)";
+
+    fn read(value: &Spanned<DeValue<'_>>, found: &Found) -> Option<Self> {
+        match text(value, Self::WRITTEN, found)? {
+            "wait" => Some(OverLimit::Wait),
+            "refuse" => Some(OverLimit::Refuse),
+            other => wanted(value, Self::WRITTEN, &format!("`{other}`"), found),
+        }
+    }
+}
+
 /// Types that read themselves from text, and whose errors say what to write.
 macro_rules! from_text {
     ($($type:ty: $written:literal,)+) => {$(
@@ -206,6 +231,7 @@ macro_rules! or_off {
 or_off! {
     Count: "a whole number from 1, or `\"off\"`",
     Duration: "a duration, as in `\"50ms\"`, `\"10s\"` or `\"2m\"`, or `\"off\"`",
+    PerSecond: "bytes in a second, as in `\"512KiB/s\"` or `\"10MiB/s\"`, or `\"off\"`",
 }
 
 /// A list, of which everything wrong is told.

@@ -66,7 +66,7 @@ impl<'a> Table<'a> {
     pub(super) fn section<S: Read>(&self, key: &'static str, name: &str) -> Option<S> {
         let table = Table::new(self.entry(key)?, name, self.found)?;
         let section = S::read(&table);
-        table.finish();
+        table.finish(S::ABSENT);
         Some(section)
     }
 
@@ -80,17 +80,21 @@ impl<'a> Table<'a> {
         let read = |value| {
             let table = Table::new(value, name, self.found)?;
             let section = S::read(&table);
-            table.finish();
+            table.finish(S::ABSENT);
             Some(section)
         };
         values.iter().filter_map(read).collect()
     }
 
-    /// Refuses what has not been asked for.
-    pub(super) fn finish(self) {
+    /// Refuses what has not been asked for; of `absent` keys it is told that there is nothing for them.
+    pub(super) fn finish(self, absent: &[(&str, &str)]) {
         let known = self.known.into_inner();
         for key in self.entries.keys().filter(|key| !known.contains(&key.get_ref().as_ref())) {
             let written = key.get_ref();
+            if let Some((_, why)) = absent.iter().find(|(name, _)| name == written) {
+                self.found.add(key.span(), format!("`{written}` has nothing to limit yet: {why}"));
+                continue;
+            }
             let meant = known.iter().map(|known| (strsim::jaro(known, written), known));
             let meant = meant.max_by(|one, other| one.0.total_cmp(&other.0));
             let remedy = match meant {

@@ -164,6 +164,31 @@ fn the_admin_socket_is_beside_the_file_and_its_address_is_loopback_s() {
 }
 
 #[test]
+fn keys_for_what_is_not_there_are_refused_and_say_so() {
+    let found = problems(&tenant("a", "[tenant.limits]\ntimers = 64\nchannel-bytes = \"1MiB\""));
+    assert!(found[0].contains("`timers` has nothing to limit yet"), "{found:?}");
+    assert!(
+        found[1].contains("`channel-bytes` has nothing to limit yet: coroutines have no channels"),
+        "{found:?}"
+    );
+    let found = problems(&tenant("a", "timers = 64"));
+    assert!(found[0].contains("unknown"), "it would be a limit: {found:?}");
+}
+
+#[test]
+fn bandwidth_is_bytes_in_a_second() {
+    let limits = |lines: &str| parse(&tenant("a", &format!("[tenant.limits]\n{lines}")));
+    let read = limits("bandwidth-in = \"10MiB/s\"\nconnection-bandwidth-out = \"1500/s\"").expect("right");
+    let bandwidth = &read.tenants[0].config.limits.bandwidth;
+    assert_eq!((bandwidth.tenant_in_max, bandwidth.connection_out_max), (Some(10 << 20), Some(1500)));
+    assert_eq!((bandwidth.tenant_out_max, bandwidth.connection_in_max), (None, None));
+    for wrong in ["\"10MiB\"", "\"10MB/s\"", "1000", "\"0/s\"", "\"fast\""] {
+        let error = limits(&format!("bandwidth-in = {wrong}")).expect_err(wrong).to_string();
+        assert!(error.contains("/s`") || error.contains("zero") || error.contains("MiB"), "{error}");
+    }
+}
+
+#[test]
 fn stacks_leave_the_host_its_part() {
     let found = problems(&tenant("a", "[tenant.limits]\nwasm-stack = \"256KiB\""));
     assert!(found[0].contains("raise fiber-stack"), "{found:?}");

@@ -51,8 +51,8 @@ pub(super) struct Running {
     pub(super) copies: Vec<Copy>,
     /// Where the host listens for it, while it serves.
     listens: Vec<Listens>,
-    /// A listener of the host does not accept any more.
-    pub(super) failed: bool,
+    /// So many of the host's loops do not accept, and are to be tried again.
+    pub(super) failed: usize,
     /// It is to end: then what is left is cut off. None while it serves.
     pub(super) leaves_at: Option<Instant>,
     /// Sockets of the program before it, until this one has had the time to take them.
@@ -60,13 +60,18 @@ pub(super) struct Running {
 }
 
 /// A copy of a program.
-#[derive(Default)]
 pub(super) struct Copy {
     supervisor: Supervisor,
     /// It has been started, and has not ended.
     pub(super) runs: bool,
     /// It has ended, and is started again then.
     pub(super) start_at: Option<Instant>,
+}
+
+impl Copy {
+    fn new(limits: &Limits) -> Self {
+        Self { supervisor: Supervisor::new(limits), runs: false, start_at: None }
+    }
 }
 
 /// What all of them are made with.
@@ -112,9 +117,9 @@ impl Running {
             fingerprint: plan.fingerprint(),
             ground: ground.clone(),
             restart: served.restart,
-            copies: (0..room.copies).map(|_| Copy::default()).collect(),
+            copies: (0..room.copies).map(|_| Copy::new(limits)).collect(),
             listens: Vec::new(),
-            failed: false,
+            failed: 0,
             leaves_at: None,
             inherited: None,
         })
@@ -149,7 +154,7 @@ impl Running {
         let waits = self.copies.iter().any(|copy| copy.start_at.is_some());
         match self.leaves_at {
             Some(_) => State::Draining,
-            None if self.failed => State::Failed,
+            None if self.failed > 0 => State::Failed,
             None if runs => State::Running,
             None if waits => State::Waiting,
             None => State::Ended,

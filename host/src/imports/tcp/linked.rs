@@ -7,7 +7,7 @@ use std::{
     task::{self, Poll, ready},
 };
 
-use conet_rt::net::{Recv, TcpStream};
+use conet_rt::net::TcpStream;
 use wasmtime::{
     AsContextMut, StoreContextMut,
     component::{HasSelf, Linker, Resource, WasmList},
@@ -17,6 +17,7 @@ use super::super::{
     HasView, View,
     connection::Connection,
     fault,
+    throttle::Receive,
     view::{Call, Called},
 };
 use crate::bindings::net::{tcp, types::ErrorCode};
@@ -44,7 +45,7 @@ pub(in super::super) fn add_to_linker<T: HasView>(linker: &mut Linker<T>) -> was
 pub(super) struct Receiving<'a, T: 'static> {
     store: StoreContextMut<'a, T>,
     connection: Resource<Connection>,
-    begun: Result<Call<Recv>, ErrorCode>,
+    begun: Result<Call<Receive>, ErrorCode>,
 }
 
 /// What it comes to.

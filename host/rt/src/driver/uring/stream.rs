@@ -208,6 +208,11 @@ impl Stream {
         }
     }
 
+    /// Asks the kernel to receive no more by itself.
+    pub(super) fn pause(&mut self, ring: &mut Ring) {
+        self.end_reading(ring);
+    }
+
     /// Nobody will take what was received. As with bytes that are unread in the kernel, the peer is to get a reset then.
     pub(super) fn forget(&mut self, ring: &mut Ring) {
         if !self.kept.is_empty() {

@@ -180,6 +180,25 @@ fn a_send_that_may_be_on_its_way_ends_later() {
     assert_eq!(received, b"on its way");
 }
 
+#[test]
+fn what_comes_during_a_pause_waits_in_the_socket() {
+    let Some(mut uring) = uring() else { return };
+    let (key, mut far) = warm_pair(&mut uring, 0);
+    assert!(uring.submit(read(key), Op::Recv(100)).is_pending());
+    far.write_all(b"before").unwrap();
+    assert_eq!(finish_recv(&mut uring, key), b"before");
+    let stream =
+        |uring: &mut Uring| find(&mut uring.streams, key).map(|it| (it.is_receiving(), it.kept_bytes()));
+    assert_eq!(stream(&mut uring), Some((true, 0)));
+    uring.pause(key);
+    settle(&mut uring);
+    far.write_all(b"meanwhile").unwrap();
+    settle(&mut uring);
+    assert_eq!(stream(&mut uring), Some((false, 0)));
+    assert_eq!(recv(&mut uring, key), b"meanwhile");
+    uring.close(key);
+}
+
 /// One of this machine's, if it has any.
 fn uring() -> Option<Uring> {
     match check() {
