@@ -3,6 +3,8 @@
 pub mod admin;
 pub mod check;
 pub mod compile_child;
+pub mod enclose;
+pub mod launcher;
 pub mod log;
 pub mod run;
 pub mod serve;
@@ -45,6 +47,12 @@ enum Command {
     /// Compile a component for the host that started this.
     #[command(hide = true)]
     CompileChild(compile_child::CompileChild),
+    /// Run a command behind a file's wall, to see what it holds.
+    #[command(hide = true)]
+    Enclose(enclose::Enclose),
+    /// What `serve` starts before its wall goes up.
+    #[command(hide = true)]
+    Launcher(launcher::Launcher),
 }
 
 /// Reads the arguments and does what they say.
@@ -72,5 +80,7 @@ pub fn main() -> Exit {
             let _ = io::stdout().write_all(reference().as_bytes());
             Exit::Done
         }
+        Command::Enclose(enclose) => enclose.run(),
+        Command::Launcher(launcher) => launcher.run(),
     }
 }

@@ -9,3 +9,4 @@ pub mod machine;
 pub mod net;
 pub mod tenant;
 pub mod units;
+pub mod wall;

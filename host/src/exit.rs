@@ -9,6 +9,7 @@ use crate::{
         machine::MachineError,
     },
     sandbox::{component::LoadError, scan::ScanError},
+    wall::WallError,
 };
 
 /// Exit codes.
@@ -145,6 +146,12 @@ pub enum StartError {
     /// The driver that is asked for cannot be had.
     #[error("--driver io-uring: {0}; or leave the choice to --driver auto")]
     Driver(io::Error),
+    /// The second wall cannot be raised.
+    #[error("{0}")]
+    Wall(#[from] WallError),
+    /// What a reload asks for is behind it.
+    #[error("this host's wall, which was raised when it started, keeps out of reach: {}. Name it in [host], and start the host again", .0.join(", "))]
+    OutOfReach(Vec<String>),
     /// Threads, descriptors.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -177,15 +184,19 @@ impl StartError {
             | StartError::File { .. }
             | StartError::Config(_)
             | StartError::Options(_)
-            | StartError::Folder { .. } => Exit::Usage,
+            | StartError::Folder { .. }
+            | StartError::Wall(WallError::Unknown { .. } | WallError::NotRoot { .. })
+            | StartError::OutOfReach(_) => Exit::Usage,
             StartError::Load { error: LoadError::Engine(_), .. } => Exit::Machine,
             StartError::TooLarge { .. }
             | StartError::Scan { .. }
             | StartError::Load { .. }
             | StartError::Rehearsal { .. } => Exit::Refused,
             StartError::Bind { .. } | StartError::Admin { .. } => Exit::Bind,
-            StartError::Machine(_) | StartError::Driver(_) => Exit::Machine,
-            StartError::System(_) => Exit::Guest(1),
+            StartError::Machine(_)
+            | StartError::Driver(_)
+            | StartError::Wall(WallError::Missing { .. } | WallError::Threads) => Exit::Machine,
+            StartError::System(_) | StartError::Wall(WallError::System { .. }) => Exit::Guest(1),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod component;
 mod context;
+mod design;
 mod loading;
 mod occurrence;
 mod plan;
@@ -29,6 +30,7 @@ use crate::{
     exit::StartError,
     imports::Context,
     sandbox::cache::Cache,
+    wall::Wall,
 };
 
 pub use run::{Options, run};
@@ -43,6 +45,11 @@ pub fn check(config: &ServeConfig, source: &Source) -> Result<(), StartError> {
         wrong.extend(loading::components_and_problems(&engines, &plans)?.1);
     }
     if wrong.is_empty() { Ok(()) } else { Err(problem::problems(source, wrong).into()) }
+}
+
+/// Raises the wall that a file asks for around this process, which serves nothing.
+pub fn enclose(config: &ServeConfig, path: &std::path::Path) -> Result<Wall, StartError> {
+    Ok(design::design(config, path)?.raise()?)
 }
 
 /// The cache in this folder; without one everything works, and starts more slowly.

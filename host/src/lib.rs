@@ -7,6 +7,7 @@
 //! | shell | [`cli`] |
 //! | host | [`host`], [`exit`], [`package`] |
 //! | admin | [`admin`] |
+//! | wall | [`wall`] |
 //! | tenancy | [`tenancy`] |
 //! | sandbox | [`sandbox`] |
 //! | imports | [`bindings`], [`imports`], [`pool`] |
@@ -22,6 +23,8 @@ pub mod host;
 pub mod package;
 
 pub mod admin;
+
+pub mod wall;
 
 pub mod tenancy;
 

@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -16,12 +16,29 @@ use crate::output::{Output, QUEUE_BYTES_MAX};
 pub struct Messages {
     output: Arc<Output>,
     lost: Arc<AtomicU64>,
+    /// Where they go once the thread that writes them is started.
+    sink: Arc<Mutex<Option<Sink>>>,
 }
 
+type Sink = Box<dyn io::Write + Send>;
+
 impl Messages {
-    /// Starts the thread that writes them to `sink`.
+    /// What is said waits until `begin`: a wall that is raised before there are threads holds for all of them.
+    pub fn waiting(sink: impl io::Write + Send + 'static) -> Self {
+        let sink: Sink = Box::new(sink);
+        Self { output: Arc::default(), lost: Arc::default(), sink: Arc::new(Mutex::new(Some(sink))) }
+    }
+
+    /// Starts the thread that writes them, if that has not been done.
+    pub fn begin(&self) -> io::Result<()> {
+        let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner).take();
+        sink.map_or(Ok(()), |sink| self.output.write_to("messages", sink))
+    }
+
+    /// Begins at once.
     pub fn start(sink: impl io::Write + Send + 'static) -> io::Result<Self> {
-        Ok(Self { output: Output::start("messages", sink)?, lost: Arc::default() })
+        let messages = Self::waiting(sink);
+        messages.begin().map(|()| messages)
     }
 
     /// Says a line, whatever the log level: scripts wait for some.

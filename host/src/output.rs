@@ -42,12 +42,22 @@ struct Queue {
 }
 
 impl Output {
-    /// Starts the thread that writes to `sink`.
-    pub fn start(name: &str, mut sink: impl Write + Send + 'static) -> std::io::Result<Arc<Self>> {
+    /// A queue with the thread that writes to `sink`.
+    pub fn start(name: &str, sink: impl Write + Send + 'static) -> std::io::Result<Arc<Self>> {
         let output = Arc::new(Self::default());
-        let drain = output.clone();
-        thread::Builder::new().name(name.to_owned()).spawn(move || drain.drain(&mut sink))?;
+        output.write_to(name, sink)?;
         Ok(output)
+    }
+
+    /// Starts the thread of a queue that has none yet.
+    pub fn write_to(
+        self: &Arc<Self>,
+        name: &str,
+        mut sink: impl Write + Send + 'static,
+    ) -> std::io::Result<()> {
+        let drain = self.clone();
+        thread::Builder::new().name(name.to_owned()).spawn(move || drain.drain(&mut sink))?;
+        Ok(())
     }
 
     /// A new handle to write by.

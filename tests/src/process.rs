@@ -122,6 +122,15 @@ impl Process {
         Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
+    /// Those of its children that compile.
+    pub fn compilers(self) -> Vec<Self> {
+        let compiles = |child: &Self| {
+            // Of one that has ended, it is empty.
+            child.proc_file("cmdline").is_some_and(|line| !line.contains("\0--\0"))
+        };
+        self.children().into_iter().filter(compiles).collect()
+    }
+
     /// Those that it has started, and not reaped.
     pub fn children(self) -> Vec<Self> {
         let all = std::fs::read_dir("/proc").expect("it is mounted").flatten();
@@ -166,6 +175,18 @@ impl Process {
         let limit = Rlimit { current: Some(most as u64), maximum: Some(most as u64) };
         rustix::process::prlimit(Some(self.pid), Resource::Nofile, limit)
             .expect("lowering a limit is allowed");
+    }
+
+    /// A field of the status of each of its threads, by the thread's name.
+    pub fn of_threads(self, key: &str) -> Vec<(String, String)> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid)).expect("the process is alive");
+        let statuses =
+            tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
+        let field = |status: &str, key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+            line.unwrap_or_else(|| panic!("no {key} in {status}")).trim().to_owned()
+        };
+        statuses.map(|status| (field(&status, "Name"), field(&status, key))).collect()
     }
 
     fn status(self, key: &str) -> u64 {

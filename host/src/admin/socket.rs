@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::unix::{
-        fs::FileTypeExt,
+        fs::{FileTypeExt, lchown},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -50,6 +50,16 @@ impl AdminSocket {
         let socket = Self { path: path.to_owned(), listener: socket.into() };
         listen(&socket.listener, BACKLOG).map_err(io::Error::from)?;
         Ok(socket)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes it this user's and this group's.
+    pub fn hand_to(&self, (uid, gid): (u32, u32)) -> Result<(), SocketError> {
+        Ok(lchown(&self.path, Some(uid), Some(gid))?)
     }
 
     pub(super) fn listener(&self) -> io::Result<UnixListener> {

@@ -60,9 +60,9 @@ impl Log {
     }
 }
 
-/// The way to say something on stderr; where there is none, how to end.
-pub(super) fn messages() -> Result<Messages, Exit> {
-    Messages::start(io::stderr()).map_err(|error| {
+/// Has what is said written, from now on.
+pub(super) fn begin(messages: &Messages) -> Result<(), Exit> {
+    messages.begin().map_err(|error| {
         let error = StartError::System(error);
         let _ = writeln!(io::stderr(), "error: {error}");
         error.exit()

@@ -1,10 +1,10 @@
 //! `conet-host run`.
 
-use std::{net::SocketAddr, path::PathBuf, thread, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, thread, time::Duration};
 
 use clap::Args;
 
-use super::log::{Log, messages};
+use super::log::{Log, begin};
 use crate::{
     config::{
         driver::Driver,
@@ -94,16 +94,18 @@ pub struct Run {
 impl Run {
     /// Does it; what went wrong is said on stderr.
     pub fn run(self) -> Exit {
-        let messages = match messages() {
-            Ok(messages) => messages,
-            Err(exit) => return exit,
-        };
+        // What it does without comes before its threads.
+        let messages = Messages::waiting(io::stderr());
         self.log.start(None, &messages);
         let exit = self.try_run(&messages).unwrap_or_else(|failure| {
             // Each message is whole: the chain behind it would say things twice.
             messages.say(format_args!("error: {}", failure.error));
             failure.exit
         });
+        // If the host has not come so far.
+        if let Err(exit) = begin(&messages) {
+            return exit;
+        }
         messages.finish();
         exit
     }

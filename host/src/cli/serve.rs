@@ -1,14 +1,15 @@
 //! `conet-host serve`.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use clap::Args;
 
-use super::log::{Log, messages};
+use super::log::{Log, begin};
 use crate::{
     config::file::{FileError, ServeConfig},
     exit::{Exit, StartError},
     host,
+    messages::Messages,
 };
 
 /// Run the tenants of a file until a signal comes.
@@ -25,10 +26,8 @@ pub struct Serve {
 impl Serve {
     /// Does it; what went wrong is said on stderr.
     pub fn run(self) -> Exit {
-        let messages = match messages() {
-            Ok(messages) => messages,
-            Err(exit) => return exit,
-        };
+        // Not before the wall is up, for threads that are there already would be without it.
+        let messages = Messages::waiting(io::stderr());
         let read = ServeConfig::read(&self.config);
         let format = read.as_ref().ok().and_then(|(config, _)| config.host.log_format.as_ref());
         self.log.start(format.map(|at| at.value), &messages);
@@ -46,13 +45,17 @@ impl Serve {
                 Exit::Usage
             }
         };
+        // If the host has not come so far.
+        if let Err(exit) = begin(&messages) {
+            return exit;
+        }
         messages.finish();
         exit
     }
 }
 
 /// What is said of a file that is refused.
-fn said(error: &FileError) -> String {
+pub(super) fn said(error: &FileError) -> String {
     match error {
         FileError::Read { .. } => format!("error: {error}"),
         FileError::Wrong(problems) => problems.to_string(),

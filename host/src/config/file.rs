@@ -89,6 +89,7 @@ impl ServeConfig {
         if let Some(admin) = &mut host.admin {
             admin.value = folder.join(&admin.value);
         }
+        host.settle_wall(folder, &found);
         if let Some(address) = host.admin_address.as_ref().filter(|at| !is_loopback(at.value)) {
             found.add(address.span.clone(), NOT_LOOPBACK);
         }

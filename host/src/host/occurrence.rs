@@ -42,23 +42,38 @@ pub(super) fn next(happened: &Receiver<Occurrence>, deadline: Option<Instant>) -
     }
 }
 
-/// Signals go to `events`, with `reloads` SIGHUP, too; until the flag it gives is cleared, one ends the process, in which nothing runs yet.
-pub(super) fn watch_signals(events: Sender<Occurrence>, reloads: bool) -> std::io::Result<Arc<AtomicBool>> {
+/// Signals that are taken, and wait for somebody to tell.
+pub(super) struct Watch {
+    signals: Signals,
+    /// Until this is cleared, one ends the process, in which nothing runs yet.
+    pub(super) starting: Arc<AtomicBool>,
+}
+
+/// Takes the signals that end the process, and with `reloads` SIGHUP, too.
+pub(super) fn take_signals(reloads: bool) -> std::io::Result<Watch> {
     let starting = Arc::new(AtomicBool::new(true));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, Exit::Done.code().into(), starting.clone())?;
     }
     let hangup = reloads.then_some(SIGHUP);
-    let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in &mut signals {
-            let occurrence = if signal == SIGHUP { Occurrence::Reload } else { Occurrence::Signal };
-            if events.send(occurrence).is_err() {
-                return;
+    let signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
+    Ok(Watch { signals, starting })
+}
+
+impl Watch {
+    /// Starts the thread from which they go to `events`.
+    pub(super) fn begin(self, events: Sender<Occurrence>) -> std::io::Result<Arc<AtomicBool>> {
+        let Self { mut signals, starting } = self;
+        thread::Builder::new().name("signals".into()).spawn(move || {
+            for signal in &mut signals {
+                let occurrence = if signal == SIGHUP { Occurrence::Reload } else { Occurrence::Signal };
+                if events.send(occurrence).is_err() {
+                    return;
+                }
             }
-        }
-    })?;
-    Ok(starting)
+        })?;
+        Ok(starting)
+    }
 }
 
 /// What a tenant tells goes to `events`, with its number.

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     component::read,
+    design::owner,
     problem::{Problem, problems},
 };
 use crate::{
@@ -49,6 +50,9 @@ pub(super) fn plans_and_problems(config: &ServeConfig) -> (Vec<Plan>, Vec<Proble
             Err(problem) => wrong.push(problem),
         }
         wrong.extend(folders(served));
+    }
+    if let (Some(user), Err(error)) = (&config.host.user, owner(&config.host)) {
+        wrong.push(Problem::of_file(&user.span, error.to_string()));
     }
     (plans, wrong)
 }

@@ -24,6 +24,7 @@ use crate::{
     imports::Context,
     messages::Messages,
     tenancy::role::Role,
+    wall::Owner,
 };
 
 /// How the host is, and its tenants.
@@ -37,6 +38,23 @@ struct Now {
     phase: Phase,
     workers: usize,
     tenants: Vec<Registered>,
+}
+
+/// Where the admin will be asked.
+pub(super) struct Doors {
+    socket: Option<AdminSocket>,
+    address: Option<TcpListener>,
+    probes: Option<TcpListener>,
+}
+
+impl Doors {
+    /// Opens those that the file asks for; the socket is this user's, if the host goes on as another one.
+    pub(super) fn open(section: &HostSection, owner: Option<&Owner>) -> Result<Self, StartError> {
+        let socket = section.admin.as_ref().map(|at| admin_socket(&at.value, owner)).transpose()?;
+        let listener = |at: &Option<At<SocketAddr>>| at.as_ref().map(|at| bind(at.value, None)).transpose();
+        let (address, probes) = (listener(&section.admin_address)?, listener(&section.probe_address)?);
+        Ok(Self { socket, address, probes })
+    }
 }
 
 /// A tenant in it.
@@ -71,20 +89,19 @@ impl Registry {
     /// Starts the admin, if the file asks for one.
     pub(super) fn serve(
         self: &Arc<Self>,
-        section: &HostSection,
+        doors: Doors,
         messages: &Messages,
     ) -> Result<Option<Admin>, StartError> {
-        if section.admin.is_none() && section.admin_address.is_none() && section.probe_address.is_none() {
+        let Doors { socket, address: listener, probes } = doors;
+        if socket.is_none() && listener.is_none() && probes.is_none() {
             return Ok(None);
         }
-        let socket = section.admin.as_ref().map(|at| admin_socket(&at.value)).transpose()?;
-        let listener = |at: &Option<At<SocketAddr>>| at.as_ref().map(|at| bind(at.value, None)).transpose();
-        let (listener, probes) = (listener(&section.admin_address)?, listener(&section.probe_address)?);
+        let path = socket.as_ref().map(|socket| socket.path().to_owned());
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let probe_address = probes.as_ref().map(TcpListener::local_addr).transpose()?;
         let admin = Admin::start(socket, listener, probes, self.clone())?;
-        if let Some(at) = &section.admin {
-            messages.say(format_args!("admin at {}", at.value.display()));
+        if let Some(path) = path {
+            messages.say(format_args!("admin at {}", path.display()));
         }
         if let Some(address) = address {
             messages.say(format_args!("admin at http://{address}/"));
@@ -100,8 +117,12 @@ impl Registry {
     }
 }
 
-fn admin_socket(path: &Path) -> Result<AdminSocket, StartError> {
-    AdminSocket::bind(path).map_err(|error| StartError::Admin { path: path.to_owned(), error })
+fn admin_socket(path: &Path, owner: Option<&Owner>) -> Result<AdminSocket, StartError> {
+    let socket = AdminSocket::bind(path).and_then(|socket| match owner {
+        Some(owner) => socket.hand_to(owner.ids()).map(|()| socket),
+        None => Ok(socket),
+    });
+    socket.map_err(|error| StartError::Admin { path: path.to_owned(), error })
 }
 
 impl Observed for Registry {

@@ -21,7 +21,7 @@ use super::{
     component::read,
     context::{Around, Streams, context},
     counted, log_counters,
-    occurrence::{Occurrence, next, tell, watch_signals},
+    occurrence::{Occurrence, next, take_signals, tell},
     open_cache,
     room::{Room, shape},
     wishes::{Wish, Wishes},
@@ -41,6 +41,7 @@ use crate::{
         role::Role,
         tenant::{Event, Tenant},
     },
+    wall::no_new_privs,
 };
 
 /// What to run, and how.
@@ -64,7 +65,10 @@ pub struct Options {
 /// Runs it to its end.
 pub fn run(options: Options, messages: &Messages) -> Result<Exit, StartError> {
     let (events, happened) = channel();
-    let starting = watch_signals(events.clone(), false)?;
+    // What is built is built, and what runs from here on is of this process.
+    no_new_privs()?;
+    messages.begin()?;
+    let starting = take_signals(false)?.begin(events.clone())?;
     let host = Host::start(options, messages, events, &starting)?;
     Ok(host.watch(&happened))
 }

@@ -21,10 +21,12 @@ use std::{
 use tracing::{error, info};
 
 use super::{
-    counted, log_counters,
-    occurrence::{Occurrence, next, watch_signals},
+    counted,
+    design::{area, design},
+    log_counters,
+    occurrence::{Occurrence, next, take_signals},
     plan::plans,
-    registry::{Registered, Registry},
+    registry::{Doors, Registered, Registry},
     wishes::{Wish, Wishes},
 };
 use crate::{
@@ -35,6 +37,7 @@ use crate::{
     messages::Messages,
     sandbox::compiler::Compiler,
     tenancy::tenant::Event,
+    wall::Wall,
 };
 
 use ground::Ground;
@@ -46,24 +49,35 @@ use sockets::Sockets;
 /// Serves what the file says.
 pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Result<Exit, StartError> {
     let (events, happened) = channel();
-    let starting = watch_signals(events.clone(), true)?;
+    let signals = take_signals(true)?;
     let plans = plans(config, source)?;
+    let path = PathBuf::from(&source.name);
+    let design = design(config, &path)?;
+    // What takes root's powers, and after that nothing has them.
+    let sockets = Sockets::default().for_plans(&plans)?;
+    let doors = Doors::open(&config.host, design.owner.as_ref())?;
+    let wall = design.raise()?;
+    // Threads that were there before would not be behind the wall.
+    messages.begin()?;
+    let starting = signals.begin(events.clone())?;
     let registry = Arc::new(Registry::new(events.clone()));
     // Before anything is compiled, to tell that the host starts.
-    let _admin = registry.serve(&config.host, messages)?;
+    let _admin = registry.serve(doors, messages)?;
     let compiler = Arc::new(Compiler::in_children()?);
     let ready = Ready::new(config, source, plans, None, &compiler)?;
     let mut host = Host {
-        path: PathBuf::from(&source.name),
+        path,
         ground: ready.ground.clone(),
         compiler,
-        sockets: Sockets::default(),
+        sockets,
         tenants: BTreeMap::new(),
         next_number: 0,
         resolver: Arc::new(Resolver::new()),
         wishes: Wishes::default(),
         registry,
         messages: messages.clone(),
+        wall,
+        wall_section: config.host.wall_fingerprint(),
         events,
     };
     host.compiler.give_way();
@@ -90,6 +104,10 @@ struct Host {
     /// What the admin tells.
     registry: Arc<Registry>,
     messages: Messages,
+    /// What the host is enclosed by.
+    wall: Wall,
+    /// What of `[host]` it was raised by.
+    wall_section: String,
     events: Sender<Occurrence>,
 }
 
@@ -186,21 +204,37 @@ impl Host {
                 Ok(summary)
             }
             Err(error) => {
+                let mut error = error.to_string();
+                if self.wall.files.is_some() && error.contains(DENIED) {
+                    error.push_str(PERHAPS_THE_WALL);
+                }
                 self.messages.say(format_args!("{error}"));
                 self.messages.say(format_args!("the file is refused, and all goes on as it was"));
-                Err(error.to_string())
+                Err(error)
             }
         }
     }
 
     fn try_reload(&mut self) -> anyhow::Result<String> {
         let (config, source) = ServeConfig::read(&self.path)?;
+        self.is_within_reach(&config)?;
         let plans = plans(&config, &source)?;
         let ready = Ready::new(&config, &source, plans, Some(&self.ground), &self.compiler)?;
         let change = self.prepare(ready, true)?;
         let summary = change.summary.clone();
         self.carry_out(change)?;
+        if self.wall_section != config.host.wall_fingerprint() {
+            self.messages
+                .say(format_args!("[host]: what it says of the wall holds from the host's next start on"));
+        }
         Ok(summary)
+    }
+
+    /// What a tenant could not read would be an error; what it could not write, it would find out itself, and late.
+    fn is_within_reach(&self, config: &ServeConfig) -> Result<(), StartError> {
+        let area = area(config, &self.path);
+        let outside = self.wall.files.as_ref().map(|files| files.outside(&area)).unwrap_or_default();
+        if outside.is_empty() { Ok(()) } else { Err(StartError::OutOfReach(outside)) }
     }
 
     /// Waits for the end.
@@ -322,3 +356,8 @@ impl Host {
         exit
     }
 }
+
+/// What the system says of a file that it lets nobody read, or not this process.
+const DENIED: &str = "Permission denied";
+const PERHAPS_THE_WALL: &str = "\n(this host's wall was raised when it started: if that is in the way, name the folder with \
+                                `readable` in [host], and start the host again)";

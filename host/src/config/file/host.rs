@@ -1,6 +1,10 @@
 //! `[host]`: the process.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use serde_spanned::Spanned;
 use toml::de::DeValue;
@@ -8,9 +12,12 @@ use toml::de::DeValue;
 use super::{
     problems::Found,
     section::section,
-    setting::{Count, Setting},
+    setting::{At, Count, Setting},
 };
-use crate::config::driver::Driver;
+use crate::config::{
+    driver::Driver,
+    wall::{CallFilter, Capabilities, Guard},
+};
 
 section! {
     /// The process, and what all tenants share.
@@ -37,22 +44,33 @@ section! {
         /// an orchestrator and for Prometheus, where they come from other machines. Whoever reaches it reads tenants' names and
         /// counts.
         "probe-address": probe_address: SocketAddr = "none",
+        /// The user to go on as once all listeners are bound, by name or number: for a host that root starts.
+        /// docs/security.md tells of this key and the next seven. What they say holds from the host's start on, and a
+        /// reload does not change it.
+        "user": user: String = "who starts the host",
+        /// The group that goes with `user`.
+        "group": group: String = "the user's own groups",
+        /// What is kept of root's powers once all listeners are bound. `net-bind-service` lets a program, or a reload, listen
+        /// on ports below 1024.
+        "capabilities": capabilities: Capabilities = "`\"none\"`",
+        /// Nothing that the host starts can gain privileges. `seccomp` and `landlock` need it.
+        "no-new-privs": no_new_privs: Guard = "`true`",
+        /// System calls that the host has no use for fail. `log` lets them pass, and the kernel's log tells of them.
+        "seccomp": seccomp: CallFilter = "`true`",
+        /// Files outside of what the file names are out of reach: read are the folders of this file, of components,
+        /// secrets and granted `dirs`, and what looking names up takes; written are `cache` and `dirs`.
+        "landlock": landlock: Guard = "`true`",
+        /// More that a later reload may have to read, as the folder that components will come to lie in.
+        "readable": readable: Vec<PathBuf> = "`[]`",
+        /// More that a later reload may have to write, as folders that `dirs` will come to name.
+        "writable": writable: Vec<PathBuf> = "`[]`",
     }
 }
 
 impl HostSection {
     /// What workers and Engines are made by, as text: the same for the same.
     pub fn fingerprint(&self) -> String {
-        let Self {
-            workers,
-            driver,
-            cache,
-            log_format: _,
-            shared_instances,
-            admin: _,
-            admin_address: _,
-            probe_address: _,
-        } = self;
+        let Self { workers, driver, cache, shared_instances, .. } = self;
         format!(
             "{:?} {:?} {:?} {:?}",
             workers.as_ref().map(|at| at.value),
@@ -60,6 +78,41 @@ impl HostSection {
             cache.as_ref().map(|at| &at.value),
             shared_instances.as_ref().map(|at| at.value),
         )
+    }
+
+    /// What the wall is made by, as text: the same for the same.
+    pub fn wall_fingerprint(&self) -> String {
+        let Self { user, group, capabilities, no_new_privs, seccomp, landlock, readable, writable, .. } =
+            self;
+        format!(
+            "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+            user.as_ref().map(|at| &at.value),
+            group.as_ref().map(|at| &at.value),
+            capabilities.as_ref().map(|at| at.value),
+            no_new_privs.as_ref().map(|at| at.value),
+            seccomp.as_ref().map(|at| at.value),
+            landlock.as_ref().map(|at| at.value),
+            readable.as_ref().map(|at| &at.value),
+            writable.as_ref().map(|at| &at.value),
+        )
+    }
+
+    /// Paths are relative to `folder`. What does not go together is noted.
+    pub(super) fn settle_wall(&mut self, folder: &Path, found: &Found) {
+        for paths in [&mut self.readable, &mut self.writable].into_iter().flatten() {
+            paths.value.iter_mut().for_each(|path| *path = folder.join(&*path));
+        }
+        if let (None, Some(group)) = (&self.user, &self.group) {
+            found.add(group.span.clone(), "`group` goes with `user`: write that, too");
+        }
+        let off = |guard: &At<Guard>| guard.value == Guard::Off;
+        let others = self.landlock.as_ref().is_some_and(off)
+            && self.seccomp.as_ref().is_some_and(|at| at.value == CallFilter::Off);
+        if let Some(privileges) = self.no_new_privs.as_ref().filter(|at| off(at) && !others) {
+            let text = "the kernel has seccomp and landlock only with no-new-privs: write `seccomp = false` and \
+                        `landlock = false`, too, or leave this out";
+            found.add(privileges.span.clone(), text);
+        }
     }
 }
 

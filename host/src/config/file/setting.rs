@@ -15,6 +15,7 @@ use crate::config::{
     net::{Cidr, ConnectGrant, ListenGrant},
     tenant::{DirGrant, Instances, Isolation},
     units::{parse_duration, parse_per_second, parse_size},
+    wall::{CallFilter, Capabilities, Guard},
 };
 
 /// A value, and where it was written.
@@ -79,6 +80,48 @@ impl Setting for bool {
         match value.get_ref() {
             DeValue::Boolean(is) => Some(*is),
             other => wanted(value, Self::WRITTEN, kind(other), found),
+        }
+    }
+}
+
+impl Setting for Guard {
+    const WRITTEN: &'static str = "`true` (where it can be had), `false` or `\"required\"`";
+
+    fn read(value: &Spanned<DeValue<'_>>, found: &Found) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::Boolean(true) => Some(Guard::On),
+            DeValue::Boolean(false) => Some(Guard::Off),
+            DeValue::String(text) if text == "required" => Some(Guard::Required),
+            DeValue::String(text) => wanted(value, Self::WRITTEN, &format!("`{text}`"), found),
+            other => wanted(value, Self::WRITTEN, kind(other), found),
+        }
+    }
+}
+
+impl Setting for CallFilter {
+    const WRITTEN: &'static str = "`true` (where it can be had), `false`, `\"log\"` or `\"required\"`";
+
+    fn read(value: &Spanned<DeValue<'_>>, found: &Found) -> Option<Self> {
+        match value.get_ref() {
+            DeValue::Boolean(true) => Some(CallFilter::On),
+            DeValue::Boolean(false) => Some(CallFilter::Off),
+            DeValue::String(text) if text == "log" => Some(CallFilter::Log),
+            DeValue::String(text) if text == "required" => Some(CallFilter::Required),
+            DeValue::String(text) => wanted(value, Self::WRITTEN, &format!("`{text}`"), found),
+            other => wanted(value, Self::WRITTEN, kind(other), found),
+        }
+    }
+}
+
+impl Setting for Capabilities {
+    const WRITTEN: &'static str = "`\"none\"`, `\"net-bind-service\"` or `\"keep\"`";
+
+    fn read(value: &Spanned<DeValue<'_>>, found: &Found) -> Option<Self> {
+        match text(value, Self::WRITTEN, found)? {
+            "none" => Some(Capabilities::None),
+            "net-bind-service" => Some(Capabilities::NetBindService),
+            "keep" => Some(Capabilities::Keep),
+            other => wanted(value, Self::WRITTEN, &format!("`{other}`"), found),
         }
     }
 }
@@ -250,6 +293,7 @@ macro_rules! lists {
 lists! {
     String: "a list of strings",
     Cidr: "a list of addresses and networks, as in `[\"10.0.0.0/8\", \"fd00::1\"]`",
+    PathBuf: "a list of paths, relative to the file's folder",
     DirGrant: "a list of `\"HOST::GUEST\"` or `\"HOST::GUEST:ro\"`, as in `[\"./data::/data:ro\"]`",
     ListenGrant: "a list of `\"HOST:PORTS\"`, as in `[\"127.0.0.1:80\", \"0.0.0.0/0:8000-8099\"]`",
     ConnectGrant: "a list of `\"HOST:PORTS\"`, as in `[\"10.0.0.0/8:*\", \"redis.internal:6379\", \"public:443\"]`",

@@ -28,6 +28,8 @@ pub struct Served {
     pub config: TenantConfig,
     /// The component's file.
     pub component: At<PathBuf>,
+    /// Files of secrets, whose values are among the variables.
+    pub secrets: Vec<PathBuf>,
     /// What the file must be.
     pub sha256: Option<At<[u8; 32]>>,
     /// Where the host listens for it.
@@ -43,7 +45,7 @@ pub struct Served {
 impl Served {
     /// All that it says, as text: the same for the same.
     pub fn fingerprint(&self) -> String {
-        let Self { config, component, listen, weight, restart, sha256: _, span: _ } = self;
+        let Self { config, component, listen, weight, restart, secrets: _, sha256: _, span: _ } = self;
         let listen: Vec<SocketAddr> = listen.iter().map(|at| at.value).collect();
         format!("{config:?} {:?} {listen:?} {weight} {restart:?}", component.value)
     }
@@ -84,7 +86,9 @@ fn served(
     check_compiling(&limits, &span, found);
     let variables = common.env.map(|env| env.value).unwrap_or_default();
     let mut env: Vec<EnvVar> = variables.into_iter().map(|(name, value)| EnvVar { name, value }).collect();
+    let mut secret_files = Vec::new();
     if let Some(secrets) = common.secrets {
+        secret_files.extend(secrets.value.values().map(|path| at(path)));
         for (name, path) in &secrets.value {
             if env.iter().any(|variable| variable.name == *name) {
                 found.add(secrets.span.clone(), format!("`{name}` is in env, too: which of them?"));
@@ -120,6 +124,7 @@ fn served(
     Some(Served {
         config,
         component,
+        secrets: secret_files,
         sha256: identity.sha256.map(|At { value: Sha256(hash), span }| At { value: hash, span }),
         listen: identity.listen.map(|listen| listen.value).unwrap_or_default(),
         weight: NonZeroU32::new(weight).unwrap_or(NonZeroU32::MIN),

@@ -8,11 +8,13 @@ use std::{
 use conet_rt::{Handle, Worker};
 use tracing::warn;
 
-use super::super::{open_cache, plan::Plan, room::shape, shares::Shares, workers::start_workers};
+use super::super::{
+    design::cache_folder, open_cache, plan::Plan, room::shape, shares::Shares, workers::start_workers,
+};
 use crate::{
     config::{file::ServeConfig, machine::Machine},
     exit::StartError,
-    sandbox::{cache::Cache, compiler::Compiler, engine::EngineOptions, engines::Engines, ticker::Ticker},
+    sandbox::{compiler::Compiler, engine::EngineOptions, engines::Engines, ticker::Ticker},
 };
 
 /// The ground. Dropping it ends its workers, and waits for them.
@@ -126,11 +128,8 @@ fn engines(
     instances_max: usize,
     compiler: Arc<Compiler>,
 ) -> Result<Engines, StartError> {
-    let cache = match &config.host.cache {
-        None => Cache::default_path(),
-        Some(at) => Some(at.value.clone()).filter(|path| path.as_os_str() != "off"),
-    };
-    Engines::new(options, instances_max as u32, open_cache(cache.as_deref()), compiler)
+    let cache = open_cache(cache_folder(&config.host).as_deref());
+    Engines::new(options, instances_max as u32, cache, compiler)
         .map_err(|error| StartError::Load { path: "the host".into(), error })
 }
 
