@@ -5,6 +5,7 @@
 //! an [`Order`], and its answer comes back.
 
 pub mod client;
+mod coroutines;
 mod exposition;
 mod metrics;
 mod order;
@@ -25,6 +26,7 @@ use std::{
 
 use tokio::{runtime::Builder, sync::oneshot};
 
+pub use coroutines::TenantRoster;
 pub use order::{Answer, Command, Order};
 pub use process::Process;
 pub use socket::{AdminSocket, SocketError};
@@ -39,6 +41,9 @@ pub trait Observed: Send + Sync {
 
     /// Its tenants, in the order of the file.
     fn tenants(&self) -> Vec<Observation>;
+
+    /// Who is there, of all their versions.
+    fn rosters(&self) -> Vec<TenantRoster>;
 
     /// Passes a command on, or drops it if the host is ending. It must not wait.
     fn order(&self, order: Order);

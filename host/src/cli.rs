@@ -35,11 +35,13 @@ enum Command {
     Tenants(admin::Tenants),
     /// Show what the tenants of a host do, again and again.
     Top(admin::Top),
+    /// Show the coroutines of a host that runs, and what each waits for.
+    Ps(admin::Ps),
     /// Have a host read its file again.
     Reload(admin::Reload),
     /// Have a tenant accept nothing new; its connections may finish.
     Drain(admin::Drain),
-    /// Have a program that has ended started again.
+    /// Have a tenant begin anew, while what it has may finish.
     Restart(admin::Restart),
     /// Print the reference of that file, docs/config.md.
     #[command(hide = true)]
@@ -71,6 +73,7 @@ pub fn main() -> Exit {
         Command::Check(check) => check.run(),
         Command::Tenants(tenants) => tenants.run(),
         Command::Top(top) => top.run(),
+        Command::Ps(ps) => ps.run(),
         Command::Reload(reload) => reload.run(),
         Command::Drain(drain) => drain.run(),
         Command::Restart(restart) => restart.run(),

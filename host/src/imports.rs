@@ -6,10 +6,12 @@
 
 pub mod accept;
 pub mod admission;
+pub mod backtrace;
 pub mod clocks;
 pub mod connection;
 pub mod context;
 pub mod coroutine;
+pub mod crew;
 pub mod egress;
 pub mod error;
 pub mod fault;
@@ -26,6 +28,7 @@ pub mod tcp;
 pub mod throttle;
 pub mod view;
 pub mod visit;
+mod waiting;
 pub mod wasi;
 pub mod watch;
 

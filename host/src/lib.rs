@@ -11,7 +11,7 @@
 //! | tenancy | [`tenancy`] |
 //! | sandbox | [`sandbox`] |
 //! | imports | [`bindings`], [`imports`], [`pool`] |
-//! | facts | [`config`], [`guest_log`], [`log_gate`], [`messages`], [`metrics`], [`output`], [`quota`], [`rate`], [`sharded`], [`shutdown`], [`kill`], [`ids`] |
+//! | facts | [`clock`], [`config`], [`guest_log`], [`log_gate`], [`messages`], [`metrics`], [`output`], [`quota`], [`rate`], [`roster`], [`sharded`], [`shutdown`], [`kill`], [`ids`] |
 //! | runtime | the crate `conet-rt` |
 
 #![deny(unsafe_code)]
@@ -36,6 +36,7 @@ pub mod pool;
 
 pub mod bandwidth;
 pub mod circuit;
+pub mod clock;
 pub mod config;
 pub mod guest_log;
 pub mod ids;
@@ -46,5 +47,6 @@ pub mod metrics;
 pub mod output;
 pub mod quota;
 pub mod rate;
+pub mod roster;
 pub mod sharded;
 pub mod shutdown;

@@ -56,7 +56,8 @@ impl Metrics {
         Import::ALL.iter().filter_map(of).collect()
     }
 
-    fn add_call(&self, import: Import, time: Duration) {
+    /// Notes what one has taken.
+    pub fn add_call(&self, import: Import, time: Duration) {
         let new = || Import::ALL.iter().map(|_| Histogram::default()).collect();
         self.calls.mine().get_or_init(new)[import as usize].add(time);
     }

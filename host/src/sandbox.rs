@@ -9,6 +9,7 @@ pub mod engine;
 pub mod engines;
 pub mod limiter;
 pub mod pooled;
+mod sample;
 pub mod scan;
 mod sections;
 pub mod shared;

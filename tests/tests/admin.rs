@@ -141,6 +141,13 @@ fn metrics_are_right_and_move_with_what_happens() {
     assert!(during.of("conet_call_seconds_count{tenant=\"h\",call=\"recv\"}") >= 1.0);
     assert!(during.of("process_open_fds") > before.of("process_open_fds"));
     assert!(during.of("process_resident_memory_bytes") > 1e6);
+    assert!(during.of("process_memory_mappings") > 10.0);
+    assert!(during.of("process_memory_mappings") < during.of("process_max_memory_mappings"));
+    socket.wait("/metrics", |metrics| {
+        Samples::read(&metrics.body).of("conet_coroutines_by_state{tenant=\"h\",state=\"recv\"}") == 3.0
+    });
+    assert!(during.of("conet_accept_to_guest_seconds_count{tenant=\"h\"}") >= 1.0);
+    assert!(during.of("conet_slice_seconds_count{tenant=\"h\"}") >= 1.0);
     drop(streams);
     wait_state(&socket, "h", "running");
     socket.wait("/metrics", |metrics| {
@@ -200,9 +207,7 @@ fn a_tenant_drains_alone() {
 fn a_program_that_has_ended_is_started_again_by_command() {
     let socket = Socket::new();
     let lines = "restart = \"never\"\nargs = [\"3\"]";
-    let config = Config::host(&format!("{}\n{SHARED}", socket.line()))
-        .tenant("ends", "exit_code", lines)
-        .tenant("runs", "echo", "args = [\"127.0.0.1:0\"]\nallow-listen = [\"127.0.0.1:*\"]");
+    let config = Config::host(&format!("{}\n{SHARED}", socket.line())).tenant("ends", "exit_code", lines);
     let host = ready(Launch::serve(&config).start(), &socket);
     wait_state(&socket, "ends", "ended");
     socket.post("/tenants/ends/restart").assert(200);
@@ -210,7 +215,41 @@ fn a_program_that_has_ended_is_started_again_by_command() {
         let ends = tenant(tenants, "ends");
         ends["counters"]["restarts"] == 1 && ends["state"] == "ended"
     });
-    socket.post("/tenants/runs/restart").assert(409);
+    socket.post("/tenants/none/restart").assert(404);
+    host.stop();
+}
+
+/// A handler and a program: whoever is connected stays with the old version, and who comes finds the new one.
+#[test]
+fn a_tenant_that_runs_begins_anew_by_command() {
+    let socket = Socket::new();
+    let program = "args = [\"127.0.0.1:0\"]\nallow-listen = [\"127.0.0.1:*\"]";
+    let config = Config::host(&format!("{}\n{SHARED}", socket.line()))
+        .handler("h", "echo-handler", "")
+        .tenant("p", "echo", program);
+    let host = ready(Launch::serve(&config).start(), &socket);
+    for name in ["h", "p"] {
+        let address = host.addr_of(name);
+        let mut before = host.connect_to(name);
+        peer::round_trip(&mut before, b"before");
+        let said = socket.post(&format!("/tenants/{name}/restart"));
+        assert!(said.assert(200).body.starts_with(&format!("{name} has begun anew; ")), "{said:?}");
+        peer::round_trip(&mut before, b"and after");
+        // For a moment both versions accept.
+        let moved = |tenants: &Response| {
+            let now = tenant(tenants, name);
+            let accepted = now["counters"]["accepted"].as_u64() > Some(0);
+            if !accepted {
+                peer::echo_exact(peer::connect(address), 1000);
+            }
+            accepted && now["state"] == "running" && now["older_coroutines"].as_u64() > Some(0)
+        };
+        socket.wait("/tenants", moved);
+        peer::round_trip(&mut before, b"still");
+        drop(before);
+        socket.wait("/tenants", |tenants| tenant(tenants, name)["older_coroutines"] == 0);
+        peer::echo_exact(peer::connect(address), 1000);
+    }
     socket.post("/tenants/none/restart").assert(404);
     host.stop();
 }
@@ -329,6 +368,16 @@ fn the_page_shows_the_tenants() {
         assert!(row.contains("points=\"5"), "{row}");
     }
     assert!(document.contains("<caption id=\"caption\">2 tenants</caption>"), "{document}");
+    assert!(document.contains("id=\"coroutines-caption\">3 coroutines</span>"), "{document}");
+    assert!(document.contains("<small class=\"states\">3 recv</small>"), "{document}");
+    let coroutines = document.split("id=\"coroutines\"").nth(1).expect("a table of coroutines");
+    for stream in &streams {
+        let address = stream.local_addr().expect("it is connected").to_string();
+        let row = coroutines.split("<tr").find(|row| row.contains(&address));
+        let row = row.unwrap_or_else(|| panic!("no row of {address}: {coroutines}"));
+        assert!(row.contains(">recv</td>") && row.contains(">connection</td>"), "{row}");
+    }
+    assert!(document.contains("<option value=\"pool-wait\">pool-wait</option>"), "{document}");
     drop(streams);
     host.stop();
 }
@@ -383,7 +432,7 @@ fn the_terminal_s_commands_ask_a_host_that_runs() {
     let (code, _, error) = client(&["drain", "none"], &socket);
     assert!(code == Some(1) && error.contains("no tenant \"none\" is served"), "{error}");
     let (code, _, error) = client(&["drain", "../x"], &socket);
-    assert!(code == Some(2) && error.contains("names of tenants"), "{error}");
+    assert!(code == Some(2) && error.contains("names are of"), "{error}");
     let (code, said, _) = client(&["drain", "h"], &socket);
     assert!(code == Some(0) && said.contains("accepts nothing new"), "{said}");
     drop(stream);

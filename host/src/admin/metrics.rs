@@ -1,26 +1,24 @@
 //! What `/metrics` tells.
 
+use std::collections::BTreeMap;
+
 use super::{
-    HostStatus, Meter, Observation, Phase, State, TenantStatus,
+    HostStatus, Meter, Observation, Phase, State, TenantRoster, TenantStatus,
     exposition::{Exposition, Kind},
+    process::{mappings, mappings_max},
 };
-use crate::metrics::Counters;
+use crate::{metrics::Counters, roster::Doing};
 
 /// All metrics, as Prometheus reads them.
-pub(super) fn metrics(host: &HostStatus, tenants: &[Observation]) -> String {
+pub(super) fn metrics(host: &HostStatus, tenants: &[Observation], rosters: &[TenantRoster]) -> String {
     let mut text = Exposition::default();
     process(&mut text, host);
     counters(&mut text, tenants);
     circuits(&mut text, tenants);
     meters(&mut text, tenants);
     pools(&mut text, tenants);
-    let help = "Time in the host of guests' calls, waiting not counted, from one call in 64.";
-    let mut calls = text.family("conet_call_seconds", Kind::Histogram, help);
-    for Observation { status, calls: times } in tenants {
-        for times in times {
-            calls.histogram(&[("tenant", &status.name), ("call", times.name)], times);
-        }
-    }
+    states(&mut text, rosters);
+    times(&mut text, tenants);
     text.into_text()
 }
 
@@ -35,6 +33,8 @@ fn process(text: &mut Exposition, host: &HostStatus) {
         ("process_resident_memory_bytes", "Memory that is present.", process.resident_bytes as f64),
         ("process_virtual_memory_bytes", "Addresses that are mapped.", process.virtual_bytes as f64),
         ("process_open_fds", "Open descriptors.", process.descriptors as f64),
+        ("process_memory_mappings", "Memory mappings, counted every ten seconds.", mappings() as f64),
+        ("process_max_memory_mappings", "The most memory mappings there may be.", mappings_max() as f64),
         ("process_max_fds", "The most descriptors there may be.", process.descriptors_limit as f64),
     ] {
         text.family(name, Kind::Gauge, help).sample(&[], value);
@@ -56,6 +56,39 @@ fn counters(text: &mut Exposition, tenants: &[Observation]) {
         family.sample(&[("tenant", &status.name)], status.cpu_seconds);
     }
 }
+
+fn times(text: &mut Exposition, tenants: &[Observation]) {
+    let help = "Time in the host of guests' calls, waiting not counted, from one call in 64.";
+    let mut calls = text.family("conet_call_seconds", Kind::Histogram, help);
+    for Observation { status, calls: times } in tenants {
+        for times in times.iter().filter(|times| TIMES.iter().all(|(name, ..)| times.name != *name)) {
+            calls.histogram(&[("tenant", &status.name), ("call", times.name)], times);
+        }
+    }
+    for (name, metric, help) in TIMES {
+        let mut family = text.family(metric, Kind::Histogram, help);
+        for Observation { status, calls } in tenants {
+            for times in calls.iter().filter(|times| times.name == name) {
+                family.histogram(&[("tenant", &status.name)], times);
+            }
+        }
+    }
+}
+
+/// What is measured besides calls.
+const TIMES: [(&str, &str, &str); 3] = [
+    (
+        "accept-to-guest",
+        "conet_accept_to_guest_seconds",
+        "From a connection's task to the call of its handler in a fresh instance, of one in 64.",
+    ),
+    ("slice", "conet_slice_seconds", "How long instances have a worker at a time, of one turn in 64."),
+    (
+        "kill-latency",
+        "conet_kill_latency_seconds",
+        "CPU time beyond its limit that a guest had when it was ended.",
+    ),
+];
 
 /// Prometheus' name of a counter, which has its unit, and is none of a gauge.
 fn counter(name: &str) -> &str {
@@ -110,6 +143,22 @@ const VALUES: [(&str, &str, ValueOf); 3] = [
     ("_limit", ": the most there may be.", |meter| meter.limit),
     ("_peak", ": the most there were at once.", |meter| meter.peak),
 ];
+
+fn states(text: &mut Exposition, rosters: &[TenantRoster]) {
+    // One series for each, whatever versions there are.
+    let mut counts: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for TenantRoster { tenant, roster, .. } in rosters {
+        let states = counts.entry(tenant).or_insert_with(|| vec![0; Doing::ALL.len()]);
+        roster.for_each(|coroutine| states[coroutine.doing().0 as usize] += 1);
+    }
+    let help = "Coroutines by what they do, those of older versions, too.";
+    let mut family = text.family("conet_coroutines_by_state", Kind::Gauge, help);
+    for (tenant, states) in counts {
+        for (doing, count) in Doing::ALL.iter().zip(states) {
+            family.sample(&[("tenant", tenant), ("state", doing.name())], count);
+        }
+    }
+}
 
 fn pools(text: &mut Exposition, tenants: &[Observation]) {
     for (name, kind, help, value) in POOLS {

@@ -11,7 +11,7 @@ pub enum Command {
     Reload,
     /// Begin the shutdown of the tenant of this name.
     Drain(String),
-    /// Start the program of the tenant of this name now, if it has ended.
+    /// Begin the tenant of this name anew: as a new version, while what the old one has may finish.
     Restart(String),
 }
 

@@ -1,6 +1,11 @@
 //! What the system tells of this process.
 
-use std::{fs, io};
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use rustix::{
     process::{Resource, getrlimit},
@@ -40,6 +45,30 @@ impl Process {
         }
     }
 }
+
+/// Its memory mappings. The list of them is long, so it is looked at now and then only.
+pub(super) fn mappings() -> u64 {
+    static COUNTED: Mutex<Option<(Instant, u64)>> = Mutex::new(None);
+    let mut counted = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    match *counted {
+        Some((at, count)) if at.elapsed() < COUNT_EVERY => count,
+        _ => {
+            let maps = File::open("/proc/self/maps");
+            let count = maps.map_or(0, |maps| BufReader::new(maps).split(b'\n').count() as u64);
+            *counted = Some((Instant::now(), count));
+            count
+        }
+    }
+}
+
+/// The most there may be.
+pub(super) fn mappings_max() -> u64 {
+    let max = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+    max.and_then(|max| max.trim().parse().ok()).unwrap_or_default()
+}
+
+/// Between two counts.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
 
 fn descriptors() -> io::Result<u64> {
     // The kernel tells their number so from 6.2 on; to list 10,000 takes it milliseconds.

@@ -10,7 +10,14 @@ use hyper::{
 };
 use serde::Serialize;
 
-use super::{Answer, Command, Observed, Phase, metrics::metrics, order::Order, status::Told};
+use super::{
+    Answer, Command, Observed, Phase,
+    coroutines::{Query, coroutines},
+    metrics::metrics,
+    order::Order,
+    status::Told,
+};
+use crate::roster::Doing;
 
 /// How a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +40,7 @@ pub(super) async fn answer<B>(request: &Request<B>, door: Door, observed: &dyn O
     match route(request.uri().path()).filter(|route| door != Door::Probes || route.is_for_probes()) {
         None => text(StatusCode::NOT_FOUND, "there is nothing here"),
         Some(Route::Page(page)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
-            page.answer(observed)
+            page.answer(request.uri().query().unwrap_or_default(), door, observed).await
         }
         Some(Route::Page(_)) => not_allowed("GET, HEAD"),
         Some(Route::Command(_)) if request.method() != Method::POST => not_allowed("POST"),
@@ -62,6 +69,7 @@ enum Page {
     Readiness,
     Metrics,
     Tenants,
+    Coroutines,
 }
 
 fn route(path: &str) -> Option<Route> {
@@ -71,6 +79,7 @@ fn route(path: &str) -> Option<Route> {
         "/readyz" => Page::Readiness,
         "/metrics" => Page::Metrics,
         "/tenants" => Page::Tenants,
+        "/coroutines" => Page::Coroutines,
         "/reload" => return Some(Route::Command(Command::Reload)),
         path => {
             let (name, verb) = path.strip_prefix("/tenants/")?.split_once('/')?;
@@ -85,7 +94,7 @@ fn route(path: &str) -> Option<Route> {
 }
 
 impl Page {
-    fn answer(&self, observed: &dyn Observed) -> Reply {
+    async fn answer(&self, query: &str, door: Door, observed: &dyn Observed) -> Reply {
         match self {
             Page::Dashboard => dashboard(),
             Page::Health => text(StatusCode::OK, "ok"),
@@ -95,13 +104,21 @@ impl Page {
                 Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
             },
             Page::Metrics => {
-                let text = metrics(&observed.host(), &observed.tenants());
+                let text = metrics(&observed.host(), &observed.tenants(), &observed.rosters());
                 reply(StatusCode::OK, METRICS_TYPE, text)
             }
             Page::Tenants => {
                 let tenants = observed.tenants().into_iter().map(|tenant| tenant.status).collect();
                 json(StatusCode::OK, &Told { host: observed.host(), tenants })
             }
+            Page::Coroutines => match query.parse::<Query>() {
+                Err(wrong) => text(StatusCode::BAD_REQUEST, &wrong),
+                // To take them is work for the workers.
+                Ok(query) if query.stacks && door == Door::Address => {
+                    text(StatusCode::FORBIDDEN, "stacks are told on the admin's Unix socket only")
+                }
+                Ok(query) => json(StatusCode::OK, &coroutines(observed, &query).await),
+            },
         }
     }
 }
@@ -113,7 +130,10 @@ fn dashboard() -> Reply {
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     );
-    let mut reply = reply(StatusCode::OK, "text/html; charset=utf-8", DASHBOARD.replace("NONCE", &nonce));
+    let states: Vec<&str> = Doing::ALL.iter().map(|doing| doing.name()).collect();
+    let states = serde_json::to_string(&states).expect("they are strings");
+    let page = DASHBOARD.replace("NONCE", &nonce).replace("STATE_NAMES", &states);
+    let mut reply = reply(StatusCode::OK, "text/html; charset=utf-8", page);
     let policy = HeaderValue::try_from(policy).expect("it is of plain characters");
     reply.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
     reply
@@ -182,7 +202,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::{HostStatus, Observation, Process};
+    use crate::admin::{HostStatus, Observation, Process, TenantRoster};
 
     #[test]
     fn only_addresses_and_localhost_name_this_machine() {
@@ -213,6 +233,10 @@ mod tests {
         }
 
         fn tenants(&self) -> Vec<Observation> {
+            Vec::new()
+        }
+
+        fn rosters(&self) -> Vec<TenantRoster> {
             Vec::new()
         }
 

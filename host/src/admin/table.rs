@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     TenantStatus,
+    coroutines::{self, CoroutineStatus},
     status::{Meter, Told},
 };
 
@@ -80,6 +81,55 @@ pub(super) fn top(told: &Told, before: Option<&Told>) -> String {
 const TOP_TITLES: [&str; 10] =
     ["TENANT", "STATE", "CPU", "MEMORY", "CONNECTIONS", "COROUTINES", "ACCEPTED", "IN", "OUT", "TRAPS"];
 
+/// A line for each coroutine, with its guest's stack below it if that is known, and how many there are besides.
+pub(super) fn coroutines(told: &coroutines::Told) -> String {
+    let mut rows = vec![PS_TITLES.map(str::to_owned).to_vec()];
+    rows.extend(told.coroutines.iter().map(coroutine));
+    let table = aligned(&rows);
+    let mut lines = table.lines();
+    let mut text = lines.next().unwrap_or_default().to_owned() + "\n";
+    for (line, coroutine) in lines.zip(&told.coroutines) {
+        text += &format!("{line}\n{}", stack(coroutine));
+    }
+    if told.left_out > 0 {
+        text += &format!("and {} more, in their state for less: --limit shows more\n", told.left_out);
+    }
+    text
+}
+
+fn coroutine(one: &CoroutineStatus) -> Vec<String> {
+    let draining = if one.draining { " (draining)" } else { "" };
+    let shared = if one.shared { format!(" shared in {}", one.instance) } else { String::new() };
+    vec![
+        one.id.to_string(),
+        format!("{}{draining}", one.tenant),
+        one.kind.clone(),
+        one.state.clone(),
+        seconds(one.state_seconds),
+        seconds(one.cpu_seconds),
+        format!("{}{shared}", bytes(one.memory_bytes)),
+        one.peer.map_or("-".to_owned(), |peer| peer.to_string()),
+    ]
+}
+
+const PS_TITLES: [&str; 8] = ["ID", "TENANT", "KIND", "STATE", "FOR", "CPU", "MEMORY", "PEER"];
+
+fn stack(of: &CoroutineStatus) -> String {
+    let Some(stack) = &of.stack else { return String::new() };
+    let head = format!("    in {}, {} ago:\n", stack.state, seconds(stack.age_seconds));
+    let frames = stack.frames.iter().map(|frame| format!("      {frame}\n"));
+    head + &frames.collect::<String>()
+}
+
+fn seconds(seconds: f64) -> String {
+    match seconds {
+        ..1.0 => format!("{:.0}ms", seconds * 1e3),
+        ..60.0 => format!("{seconds:.1}s"),
+        ..3600.0 => format!("{:.0}m{:02.0}s", (seconds / 60.0).floor(), (seconds % 60.0).floor()),
+        _ => format!("{:.0}h{:02.0}m", (seconds / 3600.0).floor(), (seconds % 3600.0 / 60.0).floor()),
+    }
+}
+
 fn summary(told: &Told) -> String {
     let host = &told.host;
     let process = &host.process;
@@ -133,6 +183,20 @@ mod tests {
             (5 << 40, "5120GiB"),
         ] {
             assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn times_are_short() {
+        for (time, text) in [
+            (0.0, "0ms"),
+            (0.25, "250ms"),
+            (59.94, "59.9s"),
+            (61.9, "1m01s"),
+            (3599.9, "59m59s"),
+            (100_000.0, "27h46m"),
+        ] {
+            assert_eq!(seconds(time), text);
         }
     }
 

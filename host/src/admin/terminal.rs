@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     client::{Client, ClientError},
+    coroutines,
     status::Told,
     table,
 };
@@ -41,6 +42,16 @@ pub fn tenants(client: &Client, form: Form) -> Result<(), TerminalError> {
     let shown = match form {
         Form::Json => text,
         Form::Table => table::tenants(&serde_json::from_str(&text)?),
+    };
+    Ok(io::stdout().write_all(shown.as_bytes())?)
+}
+
+/// Shows the coroutines that a query like that of `/coroutines` asks for.
+pub fn ps(client: &Client, form: Form, query: &str) -> Result<(), TerminalError> {
+    let text = client.get(&format!("/coroutines?{query}"))?;
+    let shown = match form {
+        Form::Json => text,
+        Form::Table => table::coroutines(&serde_json::from_str::<coroutines::Told>(&text)?),
     };
     Ok(io::stdout().write_all(shown.as_bytes())?)
 }

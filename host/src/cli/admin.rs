@@ -1,4 +1,4 @@
-//! `conet-host tenants`, `top`, `reload`, `drain` and `restart`: clients of a host that runs.
+//! `conet-host tenants`, `top`, `ps`, `reload`, `drain` and `restart`: clients of a host that runs.
 
 use std::{
     env,
@@ -44,6 +44,30 @@ pub struct Top {
     looks: Option<u32>,
 }
 
+/// Show the coroutines of a host that runs: what they wait for, since when, and what they use.
+///
+/// Those in their state for longest come first.
+#[derive(Args)]
+pub struct Ps {
+    #[command(flatten)]
+    at: At,
+    /// Only this tenant's.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    tenant: Option<String>,
+    /// Only those in this state: running, recv, accept, sleep …
+    #[arg(long, value_parser = name)]
+    state: Option<String>,
+    /// So many at most [default: 50].
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// With where their guests are: of up to 100, as of now if each has its own instance, or else as of their next call.
+    #[arg(long)]
+    stacks: bool,
+    /// As JSON, as the host tells it.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Have a host read its file again.
 #[derive(Args)]
 pub struct Reload {
@@ -61,7 +85,8 @@ pub struct Drain {
     at: At,
 }
 
-/// Have a program that has ended started again, whatever its file says of that.
+/// Have a tenant begin anew: in new instances, while those that run finish what they have. A program that has ended runs again,
+/// whatever its file says of that.
 #[derive(Args)]
 pub struct Restart {
     /// The tenant.
@@ -90,6 +115,20 @@ impl Top {
     /// Does it.
     pub fn run(self) -> Exit {
         ended(terminal::top(&self.at.client(), form(self.json), self.every, self.looks))
+    }
+}
+
+impl Ps {
+    /// Does it.
+    pub fn run(self) -> Exit {
+        let pairs = [
+            self.tenant.as_ref().map(|tenant| format!("tenant={tenant}")),
+            self.state.as_ref().map(|state| format!("state={state}")),
+            self.limit.map(|limit| format!("limit={limit}")),
+            self.stacks.then(|| "stacks=1".to_owned()),
+        ];
+        let query = pairs.into_iter().flatten().collect::<Vec<_>>().join("&");
+        ended(terminal::ps(&self.at.client(), form(self.json), &query))
     }
 }
 
@@ -136,6 +175,6 @@ fn name(text: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     match !text.is_empty() && text.bytes().all(plain) {
         true => Ok(text.to_owned()),
-        false => Err("names of tenants are of `a` to `z`, `0` to `9` and `-`".to_owned()),
+        false => Err("names are of `a` to `z`, `0` to `9` and `-`".to_owned()),
     }
 }

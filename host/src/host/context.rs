@@ -28,6 +28,7 @@ use crate::{
     pool::Pools,
     quota::Quota,
     rate::Rate,
+    roster::Roster,
     shutdown::Shutdown,
 };
 
@@ -48,11 +49,13 @@ pub(super) struct Around<'a> {
     pub(super) group: Group,
     /// A part of what the host has for all its tenants, if there are several.
     pub(super) shares: Option<&'a Shares>,
+    /// Its coroutines are to be seen in it.
+    pub(super) roster: Option<Arc<Roster>>,
 }
 
 /// Opens what is granted.
 pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> Result<Context, StartError> {
-    let Around { streams, metrics, resolver, messages, group, shares } = around;
+    let Around { streams, metrics, resolver, messages, group, shares, roster } = around;
     let limits = Limits { tenant_memory_bytes_max: room.memory_bytes, ..config.limits };
     let mut dirs = Vec::new();
     for grant in config.dirs {
@@ -104,6 +107,7 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         spawner: OnceLock::new(),
         group,
         settings: if shares.is_some() { Settings::File } else { Settings::Flags },
+        roster,
         log_gate: LogGate::default(),
         messages: messages.clone(),
         freeze_told: AtomicBool::new(false),

@@ -17,7 +17,7 @@ use super::{bind, occurrence::Occurrence};
 use crate::{
     admin::{
         Admin, AdminSocket, HostStatus, Meter, Observation, Observed, Order, Phase, Process, State,
-        TenantStatus,
+        TenantRoster, TenantStatus,
     },
     config::file::{At, HostSection},
     exit::StartError,
@@ -146,10 +146,21 @@ impl Observed for Registry {
         tenants.iter().map(Registered::observe).collect()
     }
 
+    fn rosters(&self) -> Vec<TenantRoster> {
+        let tenants = self.lock().tenants.clone();
+        let contexts = tenants.into_iter().flat_map(Registered::into_contexts);
+        contexts.filter_map(|context| roster(&context)).collect()
+    }
+
     fn order(&self, order: Order) {
         // The main thread has gone: without an answer, that is told.
         let (Ok(()) | Err(SendError(_))) = self.events.send(Occurrence::Ordered(order));
     }
+}
+
+fn roster(context: &Context) -> Option<TenantRoster> {
+    let roster = context.roster.clone()?;
+    Some(TenantRoster { tenant: context.name.clone(), draining: context.shutdown.begun(), roster })
 }
 
 impl Registered {

@@ -155,6 +155,8 @@ impl Host {
             messages,
             group: Group::new(Group::DEFAULT_WEIGHT),
             shares: None,
+            // It has no admin.
+            roster: None,
         };
         let context = context(config, &room, around)?;
         let sandbox = Sandbox { context: Arc::new(context), loaded, pooled };

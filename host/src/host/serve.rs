@@ -8,6 +8,7 @@ mod running;
 mod sockets;
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     path::PathBuf,
     sync::{
@@ -30,7 +31,7 @@ use super::{
     wishes::{Wish, Wishes},
 };
 use crate::{
-    admin::Phase,
+    admin::{Admin, Phase},
     config::file::{ServeConfig, Source},
     exit::{Exit, StartError},
     imports::resolve::Resolver,
@@ -62,7 +63,7 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
     let starting = signals.begin(events.clone())?;
     let registry = Arc::new(Registry::new(events.clone()));
     // Before anything is compiled, to tell that the host starts.
-    let _admin = registry.serve(doors, messages)?;
+    let admin = registry.serve(doors, messages)?;
     let compiler = Arc::new(Compiler::in_children()?);
     let ready = Ready::new(config, source, plans, None, &compiler)?;
     let mut host = Host {
@@ -71,10 +72,11 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
         compiler,
         sockets,
         tenants: BTreeMap::new(),
-        next_number: 0,
+        next_number: Cell::new(0),
         resolver: Arc::new(Resolver::new()),
         wishes: Wishes::default(),
         registry,
+        admin,
         messages: messages.clone(),
         wall,
         wall_section: config.host.wall_fingerprint(),
@@ -97,12 +99,14 @@ struct Host {
     sockets: Sockets,
     /// Versions of tenants, those that are to end, too.
     tenants: BTreeMap<usize, Running>,
-    next_number: usize,
+    next_number: Cell<usize>,
     resolver: Arc<Resolver>,
     /// What signals have asked for.
     wishes: Wishes,
     /// What the admin tells.
     registry: Arc<Registry>,
+    /// If the file asks for one. It goes when the host has ended.
+    admin: Option<Admin>,
     messages: Messages,
     /// What the host is enclosed by.
     wall: Wall,
@@ -128,8 +132,7 @@ impl Host {
         let Ready { ground, plans, components } = ready;
         let ground = &ground;
         let sockets = self.sockets.for_plans(&plans)?;
-        let maker =
-            Maker { ground, resolver: &self.resolver, messages: &self.messages, events: &self.events };
+        let maker = self.maker(ground);
         let (mut begin, mut stay) = (Vec::new(), Vec::new());
         let (mut added, mut changed) = (0, 0);
         for (plan, component) in plans.iter().zip(components) {
@@ -143,14 +146,13 @@ impl Host {
                 stay.push(*number);
                 continue;
             }
-            let number = self.next_number;
-            self.next_number += 1;
+            let number = self.number();
             let running = Running::new(&maker, plan, component, number, before.map(|(_, running)| running))?;
             if rehearse && let Err(why) = running.tenant.rehearse() {
                 return Err(StartError::Rehearsal { tenant: name.clone(), why });
             }
             *(if before.is_some() { &mut changed } else { &mut added }) += 1;
-            begin.push((number, running, sockets.of(plan)?));
+            begin.push((number, running, sockets.of(&plan.served)?));
         }
         let serving = self.tenants.iter().filter(|(_, running)| running.leaves_at.is_none());
         let end: Vec<usize> = serving.map(|(number, _)| *number).filter(|n| !stay.contains(n)).collect();
@@ -158,6 +160,22 @@ impl Host {
         let summary =
             format!("{added} added, {changed} changed, {removed} removed, {} as they were", stay.len());
         Ok(Change { ground: ground.clone(), sockets, begin, end, summary })
+    }
+
+    /// That of a new version.
+    fn number(&self) -> usize {
+        let next = self.next_number.get();
+        self.next_number.replace(next + 1)
+    }
+
+    fn maker<'a>(&'a self, ground: &'a Arc<Ground>) -> Maker<'a> {
+        Maker {
+            ground,
+            resolver: &self.resolver,
+            messages: &self.messages,
+            events: &self.events,
+            seen: self.admin.is_some(),
+        }
     }
 
     /// New versions first: for a moment both accept, and no connection is refused. If one cannot be started, those that

@@ -17,7 +17,7 @@ use super::{
     visit::Visit,
     watch::{Watch, Watching},
 };
-use crate::{bindings::net::types::ErrorCode, pool::Pooled};
+use crate::{bindings::net::types::ErrorCode, pool::Pooled, roster::Coroutine};
 
 /// The host's side of a `connection`.
 pub struct Connection {
@@ -33,6 +33,10 @@ pub struct Connection {
     visit: Option<Box<Visit>>,
     /// Part of the key by which the guest asks to receive; 0 before it has one.
     pub(super) tag: u32,
+    /// Who receives from it in a shared instance, if somebody may want to see that.
+    pub(super) reader: Option<Arc<Coroutine>>,
+    /// Its peer has been noted as that of a coroutine.
+    pub(super) noted: bool,
 }
 
 /// A connection's socket, and what goes back where it came from when it ends.
@@ -93,7 +97,17 @@ impl Connection {
 
     fn of(socket: Socket, fate: Arc<Fate>) -> Self {
         let throttle = Throttle::new(&fate.context);
-        Self { socket, fate, send_ended: false, watching: None, throttle, visit: None, tag: 0 }
+        Self {
+            socket,
+            fate,
+            send_ended: false,
+            watching: None,
+            throttle,
+            visit: None,
+            tag: 0,
+            reader: None,
+            noted: false,
+        }
     }
 
     /// Takes it off this worker. One from a pool, whose place stays here, is `unsupported` and discarded: the guest has
@@ -116,6 +130,12 @@ impl Connection {
             }
             Socket::Closed => Err(ErrorCode::Closed),
         }
+    }
+
+    /// That coroutine waits for its peer.
+    pub(super) fn note_peer(&mut self, of: &Coroutine) {
+        self.noted = true;
+        of.set_peer(self.peer_addr().ok());
     }
 
     pub(super) fn stream(&self) -> Result<&TcpStream, ErrorCode> {

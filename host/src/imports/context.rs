@@ -29,6 +29,7 @@ use crate::{
     pool::Pools,
     quota::{Permit, Quota},
     rate::Rate,
+    roster::Roster,
     shutdown::Shutdown,
 };
 
@@ -106,6 +107,8 @@ pub struct Context {
     pub group: Group,
     /// Where its grants and limits stand.
     pub settings: Settings,
+    /// Its coroutines, if somebody may want to see them.
+    pub roster: Option<Arc<Roster>>,
     /// Lets lines about it into the log.
     pub log_gate: LogGate,
     /// Told of every address the tenant listens on.
@@ -226,6 +229,7 @@ impl Context {
             spawner: OnceLock::new(),
             group: Group::new(Group::DEFAULT_WEIGHT),
             settings: Settings::Flags,
+            roster: None,
             log_gate: LogGate::default(),
             messages: Messages::start(std::io::sink()).expect("a thread starts"),
             limits,

@@ -5,16 +5,27 @@ use std::time::Duration;
 use conet_rt::time;
 use wasmtime::component::{Access, Accessor, AccessorTask, HasSelf, Resource, TypedFunc};
 
-use super::{HasView, View, connection::Connection, context::SpawnRequest, fault, view::Live};
+use super::{
+    HasView, View,
+    connection::Connection,
+    context::SpawnRequest,
+    crew, fault,
+    view::Live,
+    waiting::{caller, waiting},
+};
 use crate::{
     bindings::{
         fibers,
-        net::{coroutine::Host, types::ErrorCode},
+        net::{
+            coroutine::{Host, HostWithStore},
+            types::ErrorCode,
+        },
     },
     ids,
     kill::Kill,
     metrics::Import,
     quota::Permit,
+    roster::{Doing, Kind, Present, meanwhile},
 };
 
 impl Host for View {
@@ -48,23 +59,25 @@ impl Host for View {
         Ok(parcels.and_then(|connections| spawner.spawn(request(connections))))
     }
 
-    async fn sleep(&mut self, duration: u64) -> wasmtime::Result<()> {
-        fault::point("coroutine.sleep");
-        time::sleep(Duration::from_nanos(duration)).await;
-        self.blocked(true, false);
-        Ok(())
-    }
-
-    async fn yield_now(&mut self) -> wasmtime::Result<()> {
-        fault::point("coroutine.yield-now");
-        time::yield_now().await;
-        self.blocked(true, false);
-        Ok(())
-    }
-
     fn id(&mut self) -> wasmtime::Result<u64> {
         fault::point("coroutine.id");
         Ok(self.id)
+    }
+}
+
+impl<T: HasView> HostWithStore<T> for HasSelf<View> {
+    async fn sleep(mut access: Access<'_, T, Self>, duration: u64) -> wasmtime::Result<()> {
+        fault::point("coroutine.sleep");
+        waiting(&mut access, Doing::Sleep, time::sleep(Duration::from_nanos(duration))).await;
+        access.get().blocked(true, false);
+        Ok(())
+    }
+
+    async fn yield_now(mut access: Access<'_, T, Self>) -> wasmtime::Result<()> {
+        fault::point("coroutine.yield-now");
+        waiting(&mut access, Doing::Ready, time::yield_now()).await;
+        access.get().blocked(true, false);
+        Ok(())
     }
 }
 
@@ -85,13 +98,17 @@ impl<T: HasView> fibers::coroutine::HostWithStore<T> for HasSelf<View> {
             return Ok(Err(ErrorCode::LimitExceeded));
         };
         view.context.metrics.coroutines.increment();
-        let started = Go { start: fibers.start, entry, _live: fibers.live.enter(), _permit: permit };
+        let id = ids::next();
+        let present = view.crew.as_ref().map(|crew| crew.enter(id, Kind::Go, None));
+        let started = Go { start: fibers.start, entry, present, _live: fibers.live.enter(), _permit: permit };
         access.spawn(started)?;
-        Ok(Ok(ids::next()))
+        Ok(Ok(id))
     }
 
     async fn sleep(accessor: &Accessor<T, Self>, duration: u64) -> wasmtime::Result<()> {
         fault::point("coroutine.sleep");
+        let who = caller(accessor);
+        let _meanwhile = meanwhile(who.as_deref(), Doing::Sleep);
         time::sleep(Duration::from_nanos(duration)).await;
         accessor.with(|mut a| a.get().blocked(true, false));
         Ok(())
@@ -99,6 +116,8 @@ impl<T: HasView> fibers::coroutine::HostWithStore<T> for HasSelf<View> {
 
     async fn yield_now(accessor: &Accessor<T, Self>) -> wasmtime::Result<()> {
         fault::point("coroutine.yield-now");
+        let who = caller(accessor);
+        let _meanwhile = meanwhile(who.as_deref(), Doing::Ready);
         time::yield_now().await;
         accessor.with(|mut a| a.get().blocked(true, false));
         Ok(())
@@ -109,13 +128,15 @@ impl<T: HasView> fibers::coroutine::HostWithStore<T> for HasSelf<View> {
 struct Go {
     start: TypedFunc<(u32,), ()>,
     entry: u32,
+    /// If somebody may want to see it.
+    present: Option<Present>,
     _live: Live,
     _permit: Permit,
 }
 
 impl<T: HasView> AccessorTask<T, HasSelf<View>> for Go {
     async fn run(self, accessor: &Accessor<T, HasSelf<View>>) -> wasmtime::Result<()> {
-        self.start.call_concurrent(accessor, (self.entry,)).await
+        crew::run(accessor, self.start, (self.entry,), self.present.as_ref()).await
     }
 }
 

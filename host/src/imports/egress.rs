@@ -16,11 +16,13 @@ use crate::{
     config::net::Denied,
     pool::{Pools, Target},
     quota::{Permit, Quota},
+    roster::{Coroutine, Doing, meanwhile},
 };
 
 /// Connects to a target: an address, or the allowed addresses of a name in the resolver's order.
 ///
-/// It takes `connect_max` at most from when there is a place for the connection, and ends at the deadline.
+/// It takes `connect_max` at most from when there is a place for the connection, and ends at the deadline. What it waits for is
+/// noted of `who`.
 ///
 /// Errors: those of the contract's `connection.connect`.
 pub(crate) async fn connect(
@@ -28,13 +30,17 @@ pub(crate) async fn connect(
     target: Target,
     deadline: Option<Instant>,
     connect_max: Duration,
+    who: Option<&Coroutine>,
 ) -> Result<(TcpStream, Permit), ErrorCode> {
     allow(context, &target)?;
-    let permit = permit(context, deadline).await?;
+    let permit = {
+        let _meanwhile = meanwhile(who, Doing::ConnectWait);
+        permit(context, deadline).await?
+    };
     let limit = time::after(connect_max);
     let until = deadline.map_or(limit, |deadline| deadline.min(limit));
     let connected = async {
-        let addresses = within(Some(until), addresses(context, target)).await?;
+        let addresses = within(Some(until), addresses(context, target, who)).await?;
         first_of(&addresses, until).await
     };
     let stream = connected.await.inspect_err(|code| {
@@ -91,7 +97,11 @@ pub(crate) fn refuse(context: &Context, denied: &Denied) -> ErrorCode {
     }
 }
 
-async fn addresses(context: &Context, target: Target) -> Result<Vec<SocketAddr>, ErrorCode> {
+async fn addresses(
+    context: &Context,
+    target: Target,
+    who: Option<&Coroutine>,
+) -> Result<Vec<SocketAddr>, ErrorCode> {
     let (name, port) = match target {
         Target::Address(address) => return Ok(vec![address]),
         Target::Name(name, port) => (name, port),
@@ -100,6 +110,7 @@ async fn addresses(context: &Context, target: Target) -> Result<Vec<SocketAddr>,
         context.metrics.lookups_refused.increment();
         return Err(ErrorCode::LimitExceeded);
     }
+    let lookup = meanwhile(who, Doing::Lookup);
     let resolved = context.resolver.resolve(&name, port).await.map_err(|error| {
         tracing::debug!(tenant = %context.name, %error, "lookup failed");
         match error {
@@ -108,6 +119,7 @@ async fn addresses(context: &Context, target: Target) -> Result<Vec<SocketAddr>,
             ResolveError::Busy { .. } => ErrorCode::LimitExceeded,
         }
     })?;
+    drop(lookup);
     // Checked now, and connected to as they are: a second lookup could give others.
     let mut denied = None;
     let allowed: Vec<_> = resolved

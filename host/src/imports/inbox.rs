@@ -14,18 +14,21 @@ use std::{
 use conet_rt::{Buf, net::TcpStream};
 use slab::Slab;
 use wasmtime::{
-    bail,
-    component::{Accessor, HasSelf, Resource},
+    AsContextMut, bail,
+    component::{Access, Accessor, HasSelf, Resource},
     format_err,
 };
 
-use super::{HasView, View, connection::Connection, fault, throttle::Receive, view::Call};
-use crate::bindings::{
-    fibers::{
-        inbox::{Host, HostWithStore},
-        threads,
+use super::{HasView, View, connection::Connection, crew, fault, throttle::Receive, view::Call};
+use crate::{
+    bindings::{
+        fibers::{
+            inbox::{Host, HostWithStore},
+            threads,
+        },
+        net::types::ErrorCode,
     },
-    net::types::ErrorCode,
+    roster::{Coroutine, Doing, Kind},
 };
 
 /// Requests under way, and answers that nobody has fetched.
@@ -173,8 +176,21 @@ impl View {
         let (tag, rep) = ((key >> 32) as u32, key as u32);
         let known = self.table.get(&Resource::<Connection>::new_borrow(rep));
         match known {
-            Ok(connection) if connection.tag == tag && tag != 0 => Ok(rep),
+            Ok(connection) if connection.tag == tag && tag != 0 => {
+                if let Some(reader) = &connection.reader {
+                    reader.begin(Doing::Recv);
+                }
+                Ok(rep)
+            }
             _ => bail!("a request to receive from a connection that this instance does not have"),
+        }
+    }
+
+    /// Who receives from it is to go on.
+    fn answered(&self, connection: u32) {
+        let known = self.table.get(&Resource::<Connection>::new_borrow(connection));
+        if let Some(reader) = known.ok().and_then(|connection| connection.reader.as_ref()) {
+            reader.begin(Doing::Running);
         }
     }
 
@@ -191,6 +207,9 @@ impl View {
             let polled = under_way.call.poll_now(&mut Context::from_waker(&Waker::from(place)));
             let Poll::Ready(called) = polled else { continue };
             let UnderWay { ticket, connection, .. } = inbox.under_way.remove(index);
+            if self.crew.is_some() {
+                self.answered(connection);
+            }
             let outcome = self.end_recv(&Resource::new_borrow(connection), called).map(|received| {
                 // At most CHUNK_BYTES_MAX.
                 let length = received.len() as u32;
@@ -244,24 +263,32 @@ impl Inbox {
     }
 }
 
-impl Host for View {
-    fn key(&mut self, connection: Resource<Connection>) -> wasmtime::Result<u64> {
-        fault::point("inbox.key");
+impl View {
+    /// A name for the connection, which that coroutine is to receive from.
+    fn key(
+        &mut self,
+        connection: &Resource<Connection>,
+        reader: Option<Arc<Coroutine>>,
+    ) -> wasmtime::Result<u64> {
         let rep = connection.rep();
-        if self.table.get(&connection)?.tag == 0 {
+        if self.table.get(connection)?.tag == 0 {
             let inbox = self.inbox();
             inbox.tagged += 1;
             let tag = inbox.tags.hash_one(inbox.tagged) as u32;
-            self.table.get_mut(&connection)?.tag = tag.max(1);
+            self.table.get_mut(connection)?.tag = tag.max(1);
         }
-        Ok(u64::from(self.table.get(&connection)?.tag) << 32 | u64::from(rep))
+        let connection = self.table.get_mut(connection)?;
+        if let Some(reader) = reader {
+            if reader.kind != Kind::Connection {
+                connection.note_peer(&reader);
+            }
+            connection.reader = Some(reader);
+        }
+        Ok(u64::from(connection.tag) << 32 | u64::from(rep))
     }
+}
 
-    fn add(&mut self, requests: Vec<u64>) -> wasmtime::Result<()> {
-        fault::point("inbox.add");
-        self.receive(Request::all(&requests)?)
-    }
-
+impl Host for View {
     fn take(&mut self, ticket: u32) -> wasmtime::Result<Vec<u8>> {
         fault::point("inbox.take");
         let kept = &mut self.inbox().kept;
@@ -296,8 +323,21 @@ impl Host for View {
 }
 
 impl<T: HasView> HostWithStore<T> for HasSelf<View> {
+    fn key(mut access: Access<'_, T, Self>, connection: Resource<Connection>) -> wasmtime::Result<u64> {
+        fault::point("inbox.key");
+        let reader = crew::caller(access.as_context_mut());
+        access.get().key(&connection, reader)
+    }
+
+    fn add(mut access: Access<'_, T, Self>, requests: Vec<u64>) -> wasmtime::Result<()> {
+        fault::point("inbox.add");
+        crew::show(access.as_context_mut());
+        access.get().receive(Request::all(&requests)?)
+    }
+
     async fn wait(accessor: &Accessor<T, Self>, requests: Vec<u64>) -> wasmtime::Result<(Vec<u64>, Vec<u8>)> {
         fault::point("inbox.wait");
+        accessor.with(|mut a| crew::show(a.as_context_mut()));
         // At once: those that are added meanwhile come after.
         accessor.with(|mut a| a.get().begin_wait(&requests))?;
         // The first poll is on the guest's stack, of which this would need another page; it nearly always has to wait.

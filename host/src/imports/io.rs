@@ -12,6 +12,7 @@ use wasmtime_wasi_io::{
 };
 
 use super::{HasView, View, view::noting_wait};
+use crate::roster::{Doing, meanwhile};
 
 /// Links wasi:io.
 pub(crate) fn add_to_linker<T: HasView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
@@ -30,6 +31,8 @@ impl View {
 
 impl poll::Host for View {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        let who = self.coroutine.clone();
+        let _meanwhile = meanwhile(who.as_deref(), Doing::Poll);
         let ready = noting_wait(self.table.poll(pollables)).await;
         self.may_have_waited(ready)
     }
@@ -37,6 +40,8 @@ impl poll::Host for View {
 
 impl HostPollable for View {
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        let who = self.coroutine.clone();
+        let _meanwhile = meanwhile(who.as_deref(), Doing::Poll);
         let blocked = noting_wait(self.table.block(pollable)).await;
         self.may_have_waited(blocked)
     }
@@ -69,6 +74,8 @@ impl HostInputStream for View {
     }
 
     async fn blocking_read(&mut self, stream: Input, len: u64) -> StreamResult<Vec<u8>> {
+        let who = self.coroutine.clone();
+        let _meanwhile = meanwhile(who.as_deref(), Doing::Stream);
         let read = noting_wait(self.table.blocking_read(stream, len)).await;
         self.may_have_waited(read)
     }
@@ -78,6 +85,8 @@ impl HostInputStream for View {
     }
 
     async fn blocking_skip(&mut self, stream: Input, len: u64) -> StreamResult<u64> {
+        let who = self.coroutine.clone();
+        let _meanwhile = meanwhile(who.as_deref(), Doing::Stream);
         let skipped = noting_wait(self.table.blocking_skip(stream, len)).await;
         self.may_have_waited(skipped)
     }
@@ -101,6 +110,8 @@ impl HostOutputStream for View {
     }
 
     async fn blocking_write_and_flush(&mut self, stream: Output, bytes: Vec<u8>) -> StreamResult<()> {
+        let who = self.coroutine.clone();
+        let _meanwhile = meanwhile(who.as_deref(), Doing::Stream);
         let written = noting_wait(self.table.blocking_write_and_flush(stream, bytes)).await;
         self.may_have_waited(written)
     }
@@ -110,6 +121,8 @@ impl HostOutputStream for View {
     }
 
     async fn blocking_flush(&mut self, stream: Output) -> StreamResult<()> {
+        let who = self.coroutine.clone();
+        let _meanwhile = meanwhile(who.as_deref(), Doing::Stream);
         let flushed = noting_wait(self.table.blocking_flush(stream)).await;
         self.may_have_waited(flushed)
     }
@@ -123,6 +136,8 @@ impl HostOutputStream for View {
     }
 
     async fn blocking_write_zeroes_and_flush(&mut self, stream: Output, len: u64) -> StreamResult<()> {
+        let who = self.coroutine.clone();
+        let _meanwhile = meanwhile(who.as_deref(), Doing::Stream);
         let written = noting_wait(self.table.blocking_write_zeroes_and_flush(stream, len)).await;
         self.may_have_waited(written)
     }
@@ -132,6 +147,8 @@ impl HostOutputStream for View {
     }
 
     async fn blocking_splice(&mut self, to: Output, from: Input, len: u64) -> StreamResult<u64> {
+        let who = self.coroutine.clone();
+        let _meanwhile = meanwhile(who.as_deref(), Doing::Stream);
         let moved = noting_wait(self.table.blocking_splice(to, from, len)).await;
         self.may_have_waited(moved)
     }

@@ -1,27 +1,29 @@
 //! conet:net/pool and its twin.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use wasmtime::component::{Accessor, HasSelf, Resource};
+use wasmtime::component::{Access, Accessor, HasSelf, Resource};
 
 use super::{
-    View,
+    HasView, View,
     connection::Connection,
     egress,
     error::deadline,
     fault,
     view::{noting_wait, timed},
+    waiting::{caller, waiting},
 };
 use crate::{
     bindings::{
         fibers,
         net::{
-            pool::{Host, HostPool, PoolOptions, PoolStats},
+            pool::{Host, HostPool, HostPoolWithStore, PoolOptions, PoolStats},
             types::{ErrorCode, Target},
         },
     },
     metrics::Import,
     pool::{self, GetError, Pool, Pooled},
+    roster::{Coroutine, Doing, meanwhile},
 };
 
 /// The host's side of a `pool`.
@@ -35,13 +37,17 @@ impl View {
         &mut self,
         pool: &Resource<PoolHandle>,
         timeout: Option<u64>,
+        who: Option<Arc<Coroutine>>,
     ) -> wasmtime::Result<impl Future<Output = Result<Pooled, ErrorCode>> + Send + use<>> {
         fault::point("pool.get");
         let PoolHandle { pool, target } = self.table.get(pool)?;
         let (pool, target, context) = (pool.clone(), target.clone(), self.context.clone());
         Ok(timed(self.context.metrics.timing(Import::PoolGet), async move {
             let deadline = deadline(timeout);
-            let connect = async || egress::connect(&context, target, deadline, pool.connect_max()).await;
+            let connect = async || {
+                let _meanwhile = meanwhile(who.as_deref(), Doing::Connect);
+                egress::connect(&context, target, deadline, pool.connect_max(), who.as_deref()).await
+            };
             pool.get(deadline, connect).await.map_err(|error| match error {
                 GetError::TimedOut => ErrorCode::TimedOut,
                 GetError::Connect(code) => code,
@@ -86,15 +92,6 @@ impl HostPool for View {
         }
     }
 
-    async fn get(
-        &mut self,
-        pool: Resource<PoolHandle>,
-        timeout: Option<u64>,
-    ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
-        let pooled = noting_wait(self.begin_get(&pool, timeout)?).await;
-        self.end_get(pooled)
-    }
-
     fn stats(&mut self, pool: Resource<PoolHandle>) -> wasmtime::Result<PoolStats> {
         fault::point("pool.stats");
         let stats = self.table.get(&pool)?.pool.stats();
@@ -115,15 +112,31 @@ impl HostPool for View {
     }
 }
 
+impl<T: HasView> HostPoolWithStore<T> for HasSelf<View> {
+    async fn get(
+        mut access: Access<'_, T, Self>,
+        pool: Resource<PoolHandle>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
+        let view = access.get();
+        let who = view.coroutine.clone();
+        let get = view.begin_get(&pool, timeout, who)?;
+        let pooled = waiting(&mut access, Doing::PoolWait, get).await;
+        access.get().end_get(pooled)
+    }
+}
+
 impl fibers::pool::Host for View {}
 
-impl<T: Send + 'static> fibers::pool::HostWithStore<T> for HasSelf<View> {
+impl<T: HasView> fibers::pool::HostWithStore<T> for HasSelf<View> {
     async fn get(
         accessor: &Accessor<T, Self>,
         pool: Resource<PoolHandle>,
         timeout: Option<u64>,
     ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
-        let get = accessor.with(|mut a| a.get().begin_get(&pool, timeout))?;
+        let who = caller(accessor);
+        let get = accessor.with(|mut a| a.get().begin_get(&pool, timeout, who.clone()))?;
+        let _meanwhile = meanwhile(who.as_deref(), Doing::PoolWait);
         let pooled = noting_wait(get).await;
         accessor.with(|mut a| a.get().end_get(pooled))
     }

@@ -33,18 +33,23 @@ use super::{
     listening::Listens,
     throttle::{Receive, Transmit},
     view::{Call, Called, noting_wait, timed},
+    waiting::{caller, waiting},
     watch::Watching,
 };
 use crate::{
     bindings::{
         fibers,
         net::{
-            tcp::{Host, HostConnection, HostConnectionWithStore, HostListener, ShutdownType},
+            tcp::{
+                Host, HostConnection, HostConnectionWithStore, HostListener, HostListenerWithStore,
+                ShutdownType,
+            },
             types::{ErrorCode, IpSocketAddress, Target},
         },
     },
     metrics::Import,
     quota::Permit,
+    roster::{Coroutine, Doing, meanwhile},
 };
 
 use linked::Receiving;
@@ -96,11 +101,13 @@ impl View {
         &mut self,
         target: Target,
         timeout: Option<u64>,
+        who: Option<Arc<Coroutine>>,
     ) -> impl Future<Output = Result<(TcpStream, Permit), ErrorCode>> + marker::Send + use<> {
         fault::point("tcp.connect");
         let context = self.context.clone();
         timed(context.metrics.timing(Import::Connect), async move {
-            egress::connect(&context, target.into(), deadline(timeout), context.limits.connect_max).await
+            let limit = context.limits.connect_max;
+            egress::connect(&context, target.into(), deadline(timeout), limit, who.as_deref()).await
         })
     }
 
@@ -251,15 +258,6 @@ impl HostListener for View {
         }
     }
 
-    async fn accept(
-        &mut self,
-        listener: Resource<Listener>,
-        timeout: Option<u64>,
-    ) -> wasmtime::Result<Result<(Resource<Connection>, IpSocketAddress), ErrorCode>> {
-        let accepted = noting_wait(self.begin_accept(&listener, timeout)?).await;
-        self.end_accept(accepted)
-    }
-
     fn local_address(
         &mut self,
         listener: Resource<Listener>,
@@ -276,15 +274,6 @@ impl HostListener for View {
 }
 
 impl HostConnection for View {
-    async fn connect(
-        &mut self,
-        target: Target,
-        timeout: Option<u64>,
-    ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
-        let connected = noting_wait(self.begin_connect(target, timeout)).await;
-        self.end_connect(connected)
-    }
-
     /// For the generated linking, which copies `data`; `add_to_linker` replaces it.
     fn try_send(
         &mut self,
@@ -352,7 +341,31 @@ impl HostConnection for View {
     }
 }
 
+impl<T: HasView> HostListenerWithStore<T> for HasSelf<View> {
+    async fn accept(
+        mut access: Access<'_, T, Self>,
+        listener: Resource<Listener>,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<(Resource<Connection>, IpSocketAddress), ErrorCode>> {
+        let accept = access.get().begin_accept(&listener, timeout)?;
+        let accepted = waiting(&mut access, Doing::Accept, accept).await;
+        access.get().end_accept(accepted)
+    }
+}
+
 impl<T: HasView> HostConnectionWithStore<T> for HasSelf<View> {
+    async fn connect(
+        mut access: Access<'_, T, Self>,
+        target: Target,
+        timeout: Option<u64>,
+    ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
+        let view = access.get();
+        let who = view.coroutine.clone();
+        let connect = view.begin_connect(target, timeout, who);
+        let connected = waiting(&mut access, Doing::Connect, connect).await;
+        access.get().end_connect(connected)
+    }
+
     async fn recv(
         mut access: Access<'_, T, Self>,
         connection: Resource<Connection>,
@@ -370,7 +383,7 @@ impl<T: HasView> HostConnectionWithStore<T> for HasSelf<View> {
         timeout: Option<u64>,
     ) -> wasmtime::Result<Result<u32, ErrorCode>> {
         let send = access.get().begin_send(&connection, data, timeout)?;
-        let sent = called(send).await;
+        let (sent, _) = waiting(&mut access, Doing::Send, called(send)).await;
         if sent.waited {
             T::begin_slice(access.as_context_mut());
         }
@@ -380,13 +393,15 @@ impl<T: HasView> HostConnectionWithStore<T> for HasSelf<View> {
 
 impl fibers::tcp::Host for View {}
 
-impl<T: marker::Send + 'static> fibers::tcp::HostWithStore<T> for HasSelf<View> {
+impl<T: HasView> fibers::tcp::HostWithStore<T> for HasSelf<View> {
     async fn accept(
         accessor: &Accessor<T, Self>,
         listener: Resource<Listener>,
         timeout: Option<u64>,
     ) -> wasmtime::Result<Result<(Resource<Connection>, IpSocketAddress), ErrorCode>> {
         let accept = accessor.with(|mut a| a.get().begin_accept(&listener, timeout))?;
+        let who = caller(accessor);
+        let _meanwhile = meanwhile(who.as_deref(), Doing::Accept);
         let accepted = noting_wait(accept).await;
         accessor.with(|mut a| a.get().end_accept(accepted))
     }
@@ -396,7 +411,9 @@ impl<T: marker::Send + 'static> fibers::tcp::HostWithStore<T> for HasSelf<View> 
         target: Target,
         timeout: Option<u64>,
     ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
-        let connect = accessor.with(|mut a| a.get().begin_connect(target, timeout));
+        let who = caller(accessor);
+        let connect = accessor.with(|mut a| a.get().begin_connect(target, timeout, who.clone()));
+        let _meanwhile = meanwhile(who.as_deref(), Doing::Connect);
         let connected = noting_wait(connect).await;
         accessor.with(|mut a| a.get().end_connect(connected))
     }
@@ -408,6 +425,8 @@ impl<T: marker::Send + 'static> fibers::tcp::HostWithStore<T> for HasSelf<View> 
         timeout: Option<u64>,
     ) -> wasmtime::Result<Result<u32, ErrorCode>> {
         let send = accessor.with(|mut a| a.get().begin_send(&connection, data, timeout))?;
+        let who = caller(accessor);
+        let _meanwhile = meanwhile(who.as_deref(), Doing::Send);
         let sent = called(send).await;
         Ok(accessor.with(|mut a| a.get().end_send(&connection, sent)))
     }

@@ -21,8 +21,12 @@ use wasmtime::{
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::{Context, error::code, inbox::Inbox, wasi};
-use crate::{bindings::net::types::ErrorCode, metrics::Timing};
+use super::{Context, crew::Crew, error::code, inbox::Inbox, wasi};
+use crate::{
+    bindings::net::types::ErrorCode,
+    metrics::Timing,
+    roster::{Coroutine, Doing},
+};
 
 /// The part of a store's data that imports work on.
 pub struct View {
@@ -36,6 +40,10 @@ pub struct View {
     pub fate: Arc<Fate>,
     /// Blocking points passed by any coroutine of this store: CPU between two of them is bounded.
     pub blocking_points: u64,
+    /// The coroutine that has the store to itself, if somebody may want to see it.
+    pub coroutine: Option<Arc<Coroutine>>,
+    /// In a shared instance, its coroutines, if somebody may want to see them.
+    pub crew: Option<Box<Crew>>,
     /// In a shared instance, how its coroutines are started.
     pub fibers: Option<Fibers>,
     /// In a shared instance, what its coroutines wait to receive.
@@ -126,6 +134,8 @@ impl View {
             table,
             id,
             blocking_points: 0,
+            coroutine: None,
+            crew: None,
             fibers: None,
             inbox: None,
             wasi: None,
@@ -152,6 +162,9 @@ impl View {
     /// operations, is not waiting.
     pub(crate) fn blocked(&mut self, waited: bool, moved: bool) {
         self.blocking_points += u64::from(waited || moved);
+        if waited && let Some(coroutine) = &self.coroutine {
+            coroutine.begin(Doing::Running);
+        }
     }
 }
 
@@ -192,6 +205,11 @@ pub(crate) struct Call<F> {
 impl<F> Call<F> {
     pub(crate) fn new(timing: Timing, op: F, deadline: Option<Instant>) -> Self {
         Self { op, deadline, timer: None, waited: false, timing }
+    }
+
+    /// It has had to wait.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited
     }
 }
 

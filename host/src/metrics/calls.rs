@@ -18,7 +18,7 @@ use super::Metrics;
 
 macro_rules! imports {
     ($($import:ident $name:literal,)*) => {
-        /// A call that is measured.
+        /// A call that is measured, or something else that takes a guest's time.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Import { $(#[doc = concat!("`", $name, "`.")] $import,)* }
 
@@ -41,6 +41,9 @@ imports! {
     PoolGet "pool-get",
     Go "go",
     Spawn "spawn",
+    AcceptToGuest "accept-to-guest",
+    Slice "slice",
+    KillLatency "kill-latency",
 }
 
 /// The stopwatch of one call: none, for most. It starts at once, stands while the call waits, and what it shows counts when

@@ -9,9 +9,9 @@ use wasmtime::{
 
 use super::{
     compiler::CompileError, limiter::ELEMENT_BYTES, scan::Scan, stack_check::StackCheckError, store::State,
-    threads::ThreadsError, trap::printable, trusted::copied,
+    threads::ThreadsError, trusted::copied,
 };
-use crate::imports;
+use crate::imports::{self, backtrace::printable};
 
 /// A component that is compiled and linked.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     collections::VecDeque,
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
@@ -18,6 +19,7 @@ use wasmtime::{
 use super::{
     component::Loaded,
     pooled::Pooled,
+    sample,
     slice::{self, Yield},
     start,
     store::{Occupancy, State, store},
@@ -32,7 +34,9 @@ use crate::{
         context::SpawnRequest,
         watch::Watch,
     },
+    metrics::{Import, Metrics},
     quota::Permit,
+    roster::{self, Coroutine, Doing, Kind, Present},
 };
 
 /// A tenant's component, ready to be entered.
@@ -53,15 +57,19 @@ impl Sandbox {
         watch: Option<Arc<Watch>>,
         memory: Permit,
     ) -> Ended {
+        let timing = self.context.metrics.timing(Import::AcceptToGuest);
         let id = ids::next();
         let loaded = self.loaded_for_one();
         let entry = loaded.entries.handle.expect("only components with this entry are served");
-        let store = store(&loaded.engine, &self.context, Occupancy::One, id, Some(memory));
+        let peer = accepted.peer;
+        let present = self.present(id, Kind::Connection, Some(peer));
+        let store = store_of(loaded, &self.context, (Occupancy::One, Some(memory)), id, present.as_ref());
         // Out here it lives until the fate is known, should the guest never get it.
         let fate = store.data().view.fate.clone();
         let pass = accepted.pass.take();
         let mut connection = Some(Connection::of_handler(accepted, fate, watch.as_ref()));
         let body = async |store: &mut Store<State>, instance: Instance| {
+            drop(timing);
             let connection = connection.take().expect("entered once");
             let connection = store.data_mut().view.table.push(connection)?;
             let (result,) = call::<_, (Result<(), ()>,)>(store, &instance, &entry, (connection,)).await?;
@@ -71,7 +79,7 @@ impl Sandbox {
         if let Ended::Returned(Err(())) = ended {
             self.context.metrics.handler_errors.increment();
         }
-        ended.report(&self.context, id, "a connection's coroutine");
+        ended.report(&self.context, id, Some(peer), "a connection's coroutine");
         if let Some(pass) = pass {
             let trapped = matches!(ended, Ended::Trapped(_));
             tell_of_circuit(&self.context, if trapped { pass.trapped() } else { pass.succeeded() });
@@ -83,7 +91,8 @@ impl Sandbox {
     pub async fn start(self: Arc<Self>, id: u64, request: SpawnRequest, memory: Permit) -> Ended {
         let loaded = self.loaded_for_one();
         let entry = loaded.entries.start.expect("the spawner is set only for components with this entry");
-        let store = store(&loaded.engine, &self.context, Occupancy::One, id, Some(memory));
+        let present = self.present(id, Kind::Spawned, None);
+        let store = store_of(loaded, &self.context, (Occupancy::One, Some(memory)), id, present.as_ref());
         let fate = &store.data().view.fate;
         // Out here they live until the fate is known, should the guest never get them.
         let mut unpacked: VecDeque<_> =
@@ -100,7 +109,8 @@ impl Sandbox {
             Ok(Ok(()))
         };
         let ended = self.enter_one_of(loaded, store, body).await;
-        ended.report(&self.context, id, "a spawned coroutine");
+        let peer = present.and_then(|present| present.peer());
+        ended.report(&self.context, id, peer, "a spawned coroutine");
         ended
     }
 
@@ -111,8 +121,10 @@ impl Sandbox {
             let (result,) = call::<(), (Result<(), ()>,)>(store, &instance, &entry, ()).await?;
             Ok(result)
         };
-        let ended = self.enter(self.store(id, Occupancy::Many), body).await;
-        ended.report(&self.context, id, "the program");
+        let present = self.present(id, Kind::Main, None);
+        let store = store_of(&self.loaded, &self.context, (Occupancy::Many, None), id, present.as_ref());
+        let ended = self.enter(store, body).await;
+        ended.report(&self.context, id, None, "the program");
         ended
     }
 
@@ -130,6 +142,12 @@ impl Sandbox {
 
     pub(super) fn store(&self, id: u64, occupancy: Occupancy) -> Store<State> {
         store(&self.loaded.engine, &self.context, occupancy, id, None)
+    }
+
+    /// Enters a coroutine with an instance of its own, if somebody may want to see it.
+    fn present(&self, id: u64, kind: Kind, peer: Option<SocketAddr>) -> Option<Present> {
+        let coroutine = || Coroutine::new(id, kind, roster::Instance::new(id, false), peer);
+        self.context.roster.as_ref().map(|roster| roster.enter(coroutine()))
     }
 
     fn loaded_for_one(&self) -> &Loaded {
@@ -155,6 +173,8 @@ impl Sandbox {
         let fate = store.data().view.fate.clone();
         let last_yield = store.data().slice.last_yield.clone();
         let making_yield = last_yield.clone();
+        let coroutine = store.data().view.coroutine.clone();
+        let seen = coroutine.is_some() || store.data().view.crew.is_some();
         let call = Box::pin(async {
             self.context.metrics.instances.increment();
             let limit = self.context.limits.start_max;
@@ -162,9 +182,13 @@ impl Sandbox {
             let instance = start::within(limit, &self.context.metrics, &making_yield, making).await?;
             store.data_mut().slice.started();
             store.data_mut().limiter.settle();
+            if let Some(coroutine) = &store.data().view.coroutine {
+                coroutine.begin(Doing::Running);
+            }
             body(&mut store, instance).await
         });
-        let turns = Turns { call, last_yield, made_room: false };
+        let seen = seen.then(|| self.context.metrics.clone());
+        let turns = Turns { call, last_yield, made_room: false, seen, coroutine };
         let ended = match turns.await {
             Ok(called) => Ended::new(called),
             Err(panic) => Ended::panicked(&self.context, &*panic),
@@ -174,6 +198,21 @@ impl Sandbox {
         }
         ended
     }
+}
+
+/// A store, for which memory may have been taken. A coroutine has it to itself, if that is known.
+fn store_of(
+    loaded: &Loaded,
+    context: &Arc<Context>,
+    (occupancy, memory): (Occupancy, Option<Permit>),
+    id: u64,
+    present: Option<&Present>,
+) -> Store<State> {
+    let mut store = store(&loaded.engine, context, occupancy, id, memory);
+    if let Some(present) = present {
+        store.data_mut().set_coroutine(present.coroutine());
+    }
+    store
 }
 
 /// Calls one of the instance's functions.
@@ -197,6 +236,10 @@ struct Turns<F> {
     last_yield: Arc<Yield>,
     /// The last turn ended because it had its share of operations.
     made_room: bool,
+    /// Told how long they are, if somebody may want to see them.
+    seen: Option<Arc<Metrics>>,
+    /// They are this one's alone.
+    coroutine: Option<Arc<Coroutine>>,
 }
 
 impl<F: Future> Future for Turns<F> {
@@ -204,12 +247,22 @@ impl<F: Future> Future for Turns<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         slice::begin_turn();
+        let _timing = self.seen.as_ref().map(|metrics| metrics.timing(Import::Slice));
+        if self.seen.is_some() {
+            sample::begin_turn();
+            if let Some(coroutine) = &self.coroutine {
+                coroutine.stacks.set_waker(cx.waker());
+            }
+        }
         if self.made_room {
             self.last_yield.returned();
         }
         // After a panic the future is only dropped, and with it the store, which nobody else sees.
         let polled = catch_unwind(AssertUnwindSafe(|| self.call.as_mut().poll(cx)));
         self.made_room = budget::is_exhausted();
+        if let Some(coroutine) = &self.coroutine {
+            sample::charge(coroutine);
+        }
         match polled {
             Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(panic)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
-use crate::{imports::Context, quota::Permit};
+use crate::{imports::Context, quota::Permit, roster::Instance};
 
 /// Counts a store's memories and tables against the store's limit and the tenant's.
 pub struct Limiter {
@@ -14,6 +14,8 @@ pub struct Limiter {
     held: Option<Permit>,
     /// Of it, what was taken before there was anything to hold, and is not needed yet.
     reserved_bytes: u64,
+    /// Told of it, if somebody may want to see it.
+    pub(super) instance: Option<Arc<Instance>>,
     /// Of it, what the growth under way asked for: it goes back if wasmtime then cannot do it.
     growing_bytes: u64,
 }
@@ -22,7 +24,7 @@ impl Limiter {
     /// A limiter for a store that may hold `store_bytes_max`. What it begins with may have been taken for it already.
     pub fn new(context: Arc<Context>, store_bytes_max: u64, reserved: Option<Permit>) -> Self {
         let reserved_bytes = reserved.as_ref().map_or(0, Permit::units);
-        Self { context, store_bytes_max, held: reserved, reserved_bytes, growing_bytes: 0 }
+        Self { context, store_bytes_max, held: reserved, reserved_bytes, instance: None, growing_bytes: 0 }
     }
 
     /// Bytes the store holds.
@@ -53,16 +55,24 @@ impl Limiter {
         if granted {
             self.reserved_bytes -= reserved;
             self.growing_bytes = bytes;
+            self.tell();
         } else {
             self.context.metrics.memory_refused.increment();
         }
         granted
     }
 
+    fn tell(&self) {
+        if let Some(instance) = &self.instance {
+            instance.set_memory(self.bytes());
+        }
+    }
+
     fn take_back(&mut self) {
         if let Some(held) = &mut self.held {
             held.shrink(std::mem::take(&mut self.growing_bytes));
         }
+        self.tell();
     }
 }
 

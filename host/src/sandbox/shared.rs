@@ -1,6 +1,7 @@
 //! An instance with many coroutines: a program that calls `go`, or a shared handler on one worker.
 
 use std::{
+    net::SocketAddr,
     pin::pin,
     sync::{
         Arc,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use wasmtime::{
-    Store,
+    AsContextMut, Store,
     component::{Accessor, AccessorTask, HasSelf, Instance, Resource, TypedFunc},
 };
 
@@ -28,11 +29,13 @@ use crate::{
         Context,
         accept::{accept, tell_of_circuit},
         connection::Connection,
+        crew,
         incoming::Incoming,
         view::{Fibers, Live, LiveCount},
         watch::Watch,
     },
     quota::Permit,
+    roster::{self, Kind, Present},
 };
 
 type Handle = TypedFunc<(Resource<Connection>,), (Result<(), ()>,)>;
@@ -44,22 +47,30 @@ impl Sandbox {
         let id = ids::next();
         let context = self.context.clone();
         let run = self.loaded.entries.fiber_run.expect("only programs with this entry are run so");
+        let seen = roster::Instance::new(id, true);
+        let mut culprit = Culprit::new(id);
         let body = async |store: &mut Store<State>, instance: Instance| {
             let live = self.set_fibers(store, &instance)?;
+            let crew = store.data().view.crew.as_ref();
+            let present = crew.map(|crew| crew.enter(id, Kind::Main, None));
             let run = instance.get_typed_func::<(), (Result<(), ()>,)>(&mut *store, run)?;
             let guard = Freeze::new(&context, store, live.clone(), 1);
             let main = async |accessor: &Accessor<State>| {
-                let returned = run.call_concurrent(accessor, ()).await;
+                let returned = crew::run(accessor, run, (), present.as_ref()).await;
                 if context.shutdown.begun() && returned.is_ok() {
                     all_ended(&live).await;
                 }
                 returned
             };
-            let (result,) = guard.watch(store, main).await??;
+            let returned = guard.watch(store, main).await.flatten();
+            culprit.find(store, &returned);
+            let (result,) = returned?;
             Ok(result)
         };
-        let ended = self.enter(self.store(id, Occupancy::Many), body).await;
-        ended.report(&self.context, id, "the program");
+        let mut store = self.store(id, Occupancy::Many);
+        store.data_mut().set_crew(&seen);
+        let ended = self.enter(store, body).await;
+        culprit.report(&ended, &self.context, "the program");
         ended
     }
 
@@ -70,12 +81,14 @@ impl Sandbox {
         let id = ids::next();
         let context = self.context.clone();
         let handle = self.loaded.entries.fiber_handle.expect("only handlers with this entry are served so");
-        let store = self.store(id, Occupancy::Many);
+        let mut store = self.store(id, Occupancy::Many);
+        store.data_mut().set_crew(&roster::Instance::new(id, true));
         let fate = store.data().view.fate.clone();
         // Out here it lives until the fate is known, should no coroutine get it.
         let mut waiting = None;
         let watch = Watch::new(&context.limits.peer, &context.metrics);
         let mut broken = None;
+        let mut culprit = Culprit::new(id);
         let body = async |store: &mut Store<State>, instance: Instance| {
             let live = self.set_fibers(store, &instance)?;
             let handle: Handle = instance.get_typed_func(&mut *store, handle)?;
@@ -91,16 +104,22 @@ impl Sandbox {
                             break;
                         }
                     };
-                    let pass = accepted.pass.take();
+                    let (peer, pass) = (accepted.peer, accepted.pass.take());
                     waiting = Some(Connection::of_handler(accepted, fate.clone(), watch.as_ref()));
                     let coroutine = context.coroutines.acquire().await;
                     context.metrics.coroutines.increment();
                     let connection = waiting.take().expect("it has just come");
-                    let connection = accessor.with(|mut a| a.get().view.table.push(connection))?;
+                    let (connection, present) = accessor.with(|mut a| {
+                        let view = &mut a.get().view;
+                        let crew = view.crew.as_ref();
+                        let present = crew.map(|crew| crew.enter(ids::next(), Kind::Connection, Some(peer)));
+                        view.table.push(connection).map(|connection| (connection, present))
+                    })?;
                     accessor.spawn(Serve {
                         handle,
                         connection,
                         pass,
+                        present,
                         _live: live.enter(),
                         _coroutine: coroutine,
                     })?;
@@ -108,11 +127,13 @@ impl Sandbox {
                 all_ended(&live).await;
                 Ok(())
             };
-            guard.watch(store, main).await??;
+            let returned = guard.watch(store, main).await.flatten();
+            culprit.find(store, &returned);
+            returned?;
             Ok(Ok(()))
         };
         let ended = self.enter(store, body).await;
-        ended.report(&self.context, id, "a shared handler's instance");
+        culprit.report(&ended, &self.context, "a shared handler's instance");
         broken.map_or(Ok(ended), Err)
     }
 
@@ -126,12 +147,40 @@ impl Sandbox {
     }
 }
 
+/// Which coroutine has ended an instance by its trap, as far as that is known.
+struct Culprit {
+    id: u64,
+    peer: Option<SocketAddr>,
+}
+
+impl Culprit {
+    /// The instance's first one, unless another is found.
+    fn new(id: u64) -> Self {
+        Self { id, peer: None }
+    }
+
+    /// Whose code or call ran last.
+    fn find<R>(&mut self, store: &mut Store<State>, returned: &wasmtime::Result<R>) {
+        if returned.is_err()
+            && let Some(coroutine) = crew::caller(store.as_context_mut())
+        {
+            *self = Self { id: coroutine.id, peer: coroutine.peer() };
+        }
+    }
+
+    fn report(&self, ended: &Ended, context: &Context, what: &str) {
+        ended.report(context, self.id, self.peer, what);
+    }
+}
+
 /// A connection's coroutine in a shared handler.
 struct Serve {
     handle: Handle,
     connection: Resource<Connection>,
     /// With its instance it is dropped: that has trapped once, whatever the number of its connections.
     pass: Option<Pass>,
+    /// If somebody may want to see it.
+    present: Option<Present>,
     _live: Live,
     _coroutine: Permit,
 }
@@ -139,7 +188,7 @@ struct Serve {
 impl AccessorTask<State> for Serve {
     async fn run(self, accessor: &Accessor<State, HasSelf<State>>) -> wasmtime::Result<()> {
         // An error of the handler is its connection's end, and no more.
-        let (result,) = self.handle.call_concurrent(accessor, (self.connection,)).await?;
+        let (result,) = crew::run(accessor, self.handle, (self.connection,), self.present.as_ref()).await?;
         if result.is_err() {
             accessor.with(|mut a| a.get().view.context.metrics.handler_errors.increment());
         }

@@ -10,10 +10,10 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use wasmtime::{StoreContextMut, UpdateDeadline};
+use wasmtime::{AsContextMut, StoreContextMut, UpdateDeadline};
 
-use super::store::State;
-use crate::kill::Kill;
+use super::{sample, store::State};
+use crate::{imports::crew, kill::Kill, metrics::Import};
 
 thread_local! {
     /// Polls of coroutine tasks on this worker. A new number is a new turn.
@@ -88,10 +88,12 @@ pub(super) fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Re
     if let Some(limit) = limits.start_max.filter(|_| slice.starting) {
         if used >= limit {
             metrics.kills_start.increment();
+            metrics.add_call(Import::KillLatency, used - limit);
             return Err(Kill::Start { limit }.into());
         }
     } else if used >= limits.cpu_max {
         metrics.kills_cpu.increment();
+        metrics.add_call(Import::KillLatency, used - limits.cpu_max);
         return Err(Kill::CpuBudget { budget: limits.cpu_max }.into());
     }
     if slice.begins() {
@@ -99,6 +101,14 @@ pub(super) fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Re
         return Ok(UpdateDeadline::Continue(SLICE_TICKS));
     }
     metrics.yields.increment();
+    if view.context.roster.is_some()
+        && !slice.starting
+        && let Some(coroutine) = crew::caller(store.as_context_mut())
+    {
+        coroutine.runs();
+        sample::charge(&coroutine);
+    }
+    let slice = &store.data().slice;
     Ok(UpdateDeadline::YieldCustom(SLICE_TICKS, Box::pin(slice.last_yield.clone().run())))
 }
 
@@ -156,7 +166,7 @@ impl Slice {
 }
 
 /// CPU time of this thread: a stopped process or a busy neighbour charges nobody.
-fn thread_cpu_time() -> Duration {
+pub(super) fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

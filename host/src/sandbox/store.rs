@@ -9,8 +9,9 @@ use super::{
     slice::{self, FRESH_SLICE_TICKS, SLICE_TICKS, Slice},
 };
 use crate::{
-    imports::{Context, HasView, View},
+    imports::{Context, HasView, View, crew::Crew},
     quota::Permit,
+    roster::{Coroutine, Instance},
 };
 
 /// A store's data.
@@ -21,6 +22,20 @@ pub struct State {
     pub limiter: Limiter,
     /// CPU.
     pub slice: Slice,
+}
+
+impl State {
+    /// Somebody may want to see the coroutine, which has the store to itself.
+    pub(super) fn set_coroutine(&mut self, coroutine: &Arc<Coroutine>) {
+        self.limiter.instance = Some(coroutine.instance.clone());
+        self.view.coroutine = Some(coroutine.clone());
+    }
+
+    /// Somebody may want to see the coroutines of this instance.
+    pub(super) fn set_crew(&mut self, instance: &Arc<Instance>) {
+        self.limiter.instance = Some(instance.clone());
+        self.view.crew = self.view.context.roster.as_ref().map(|roster| Crew::new(roster, instance));
+    }
 }
 
 impl HasView for State {

@@ -11,7 +11,7 @@ use std::{
 
 use conet_rt::Hooks;
 
-use crate::sharded::Sharded;
+use crate::{clock, sharded::Sharded};
 
 /// The tick thread; it ends when this drops.
 pub struct Ticker {
@@ -68,6 +68,7 @@ impl Shared {
     fn tick(&self, advance: &dyn Fn()) {
         let mut idle_ticks = 0;
         while !self.stop.load(Ordering::SeqCst) {
+            clock::set();
             if self.any_running() {
                 idle_ticks = 0;
                 advance();
@@ -100,6 +101,8 @@ impl Shared {
 impl WorkerHooks {
     fn wake(&self) {
         if self.shared.parked.load(Ordering::SeqCst) {
+            // It stood still while the ticker slept.
+            clock::set();
             self.thread.unpark();
         }
     }

@@ -21,7 +21,7 @@ use crate::{
         watch::Watch,
     },
     quota::Permit,
-    sandbox::{coroutine::Sandbox, trap::Ended},
+    sandbox::{component::Loaded, coroutine::Sandbox, pooled::Pooled, trap::Ended},
 };
 
 /// What a tenant tells the host.
@@ -72,6 +72,11 @@ impl Tenant {
     /// What it is run as.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// Its component, for another version of it.
+    pub fn component(&self) -> (Loaded, Arc<Pooled>) {
+        (self.sandbox.loaded.clone(), self.sandbox.pooled.clone())
     }
 
     /// What its instances share.

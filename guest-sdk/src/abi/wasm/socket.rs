@@ -1,13 +1,15 @@
 //! Listeners and connections: handles of the host.
 
 use std::net::{Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::bindings::tcp;
 use super::calls::{calls, plain};
 use super::convert;
-use super::coroutine::waiting;
+use super::coroutine::{current, waiting};
+use super::fiber::Fiber;
 use super::realloc;
 use super::returned::{Accepted, List, Returned};
 use crate::ErrorCode;
@@ -41,6 +43,8 @@ pub(crate) struct Connection {
     handle: tcp::Connection,
     /// What `inbox` calls it; 0 before it was asked for.
     key: AtomicU64,
+    /// Who has asked.
+    asked_by: AtomicPtr<Fiber>,
     /// Much has come at a time, and may go on to.
     streams: AtomicBool,
 }
@@ -51,7 +55,12 @@ impl Connection {
     pub(super) unsafe fn from_handle(handle: u32) -> Connection {
         // SAFETY: as the caller promised.
         let handle = unsafe { tcp::Connection::from_handle(handle) };
-        Connection { handle, key: AtomicU64::new(0), streams: AtomicBool::new(false) }
+        Connection {
+            handle,
+            key: AtomicU64::new(0),
+            asked_by: AtomicPtr::new(ptr::null_mut()),
+            streams: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn into_wit(self) -> tcp::Connection {
@@ -70,14 +79,15 @@ impl Connection {
         self.streams.store(streams, Relaxed);
     }
 
-    /// What `inbox` calls it, asked for once.
+    /// What `inbox` calls it, asked for once by each coroutine that comes to receive from it: the host learns who does.
     pub(super) fn key_or(&self, ask: impl FnOnce(u32) -> u64) -> u64 {
-        let known = self.key.load(Relaxed);
-        if known != 0 {
+        let (known, me) = (self.key.load(Relaxed), current());
+        if known != 0 && self.asked_by.load(Relaxed) == me {
             return known;
         }
         let key = ask(self.handle.handle());
         self.key.store(key, Relaxed);
+        self.asked_by.store(me, Relaxed);
         key
     }
 

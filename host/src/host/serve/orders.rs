@@ -1,11 +1,14 @@
 //! What the admin's commands do.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::info;
 
-use super::{Host, running::Running};
-use crate::admin::{Answer, Command, Order};
+use super::{super::counted, Host, running::Running};
+use crate::{
+    admin::{Answer, Command, Order},
+    exit::StartError,
+};
 
 impl Host {
     /// Does what it says, and answers.
@@ -33,13 +36,48 @@ impl Host {
         Answer::Done(format!("{name} accepts nothing new; what it has may take {drain_max:?} to finish"))
     }
 
+    /// A program that has ended runs again; of what runs there is a new version, and the old one finishes what it has.
     fn restart_now(&mut self, name: &str) -> Answer {
-        self.serving(name).map_or_else(|| unknown(name), Running::restart_now)
+        let Some(running) = self.serving(name) else { return unknown(name) };
+        let has_ended = !running.copies.is_empty() && running.copies.iter().all(|copy| !copy.runs);
+        if has_ended && !self.wishes.begun() {
+            return self.serving(name).map_or_else(|| unknown(name), Running::start_ended);
+        }
+        match self.replace(name) {
+            Ok(done) => Answer::Done(done),
+            Err(why) => Answer::Refused(why),
+        }
+    }
+
+    /// As a reload does with what has changed. An error leaves all as it was.
+    fn replace(&mut self, name: &str) -> Result<String, String> {
+        if self.wishes.begun() {
+            return Err("the host is ending".to_owned());
+        }
+        let stays = |error: StartError| format!("{name} goes on as it was: {error}");
+        let serving = self.tenants.iter().find(|(_, running)| running.is_serving(name));
+        let (number, before) = serving.ok_or("it has just ended")?;
+        let (number, left, drain_max) = (*number, before.context().coroutines.used(), before.drain_max());
+        let next = self.number();
+        let mut running = before.again(&self.maker(&self.ground), next).map_err(stays)?;
+        let listeners = self.sockets.of(&running.served).map_err(|error| stays(error.into()))?;
+        running.tenant.rehearse().map_err(|why| format!("{name} goes on as it was: {why}"))?;
+        let started = running.start(listeners);
+        // Whatever of it runs tells of its end.
+        self.tenants.insert(next, running);
+        match started {
+            Ok(()) => self.leave(&[number]),
+            Err(error) => {
+                self.leave(&[next]);
+                return Err(stays(error));
+            }
+        }
+        let left = counted(left);
+        Ok(format!("{name} has begun anew; {left} from before may take {drain_max:?} to finish"))
     }
 
     fn serving(&mut self, name: &str) -> Option<&mut Running> {
-        let mut serving = self.tenants.values_mut().filter(|running| running.leaves_at.is_none());
-        serving.find(|running| running.context().name == name)
+        self.tenants.values_mut().find(|running| running.is_serving(name))
     }
 }
 
@@ -48,18 +86,20 @@ fn unknown(name: &str) -> Answer {
 }
 
 impl Running {
-    /// Copies that have ended run again; those that run are left alone.
-    fn restart_now(&mut self) -> Answer {
-        if self.tenant.role().is_handler() {
-            return Answer::Refused("it is a handler, which runs for each connection anew".to_owned());
-        }
+    fn is_serving(&self, name: &str) -> bool {
+        self.leaves_at.is_none() && self.context().name == name
+    }
+
+    fn drain_max(&self) -> Duration {
+        self.context().limits.drain_max
+    }
+
+    /// Its program runs again at once, whatever the file says of that.
+    fn start_ended(&mut self) -> Answer {
         let now = Instant::now();
-        let ended = self.copies.iter_mut().filter(|copy| !copy.runs);
-        let count = ended.map(|copy| copy.start_at = Some(now)).count();
-        if count == 0 {
-            return Answer::Refused("it runs: only what has ended can be started again".to_owned());
-        }
+        self.copies.iter_mut().for_each(|copy| copy.start_at = Some(now));
         self.start_due(now);
-        Answer::Done(format!("started {count} of {} copies", self.copies.len()))
+        let copies = self.copies.len();
+        Answer::Done(format!("started {copies} {}", if copies == 1 { "copy" } else { "copies" }))
     }
 }

@@ -23,7 +23,10 @@ use super::{
 };
 use crate::{
     admin::State,
-    config::{file::Restart, limits::Limits},
+    config::{
+        file::{Restart, Served},
+        limits::Limits,
+    },
     exit::StartError,
     guest_log::GuestLog,
     imports::{
@@ -36,7 +39,7 @@ use crate::{
     messages::Messages,
     metrics::Metrics,
     sandbox::{coroutine::Sandbox, trap::Ended},
-    tenancy::{supervisor::Supervisor, tenant::Tenant},
+    tenancy::{role::Role, supervisor::Supervisor, tenant::Tenant},
 };
 
 /// The version.
@@ -46,7 +49,8 @@ pub(super) struct Running {
     pub(super) fingerprint: String,
     /// What it stands on.
     pub(super) ground: Arc<Ground>,
-    restart: Restart,
+    /// What the file says of it.
+    pub(super) served: Served,
     /// Of its program; none of a handler.
     pub(super) copies: Vec<Copy>,
     /// Where the host listens for it, while it serves.
@@ -80,6 +84,8 @@ pub(super) struct Maker<'a> {
     pub(super) resolver: &'a Arc<Resolver>,
     pub(super) messages: &'a Messages,
     pub(super) events: &'a Sender<Occurrence>,
+    /// There is an admin that shows what is there.
+    pub(super) seen: bool,
 }
 
 impl Running {
@@ -92,10 +98,27 @@ impl Running {
         before: Option<&Running>,
     ) -> Result<Self, StartError> {
         let Plan { served, role, .. } = plan;
+        Self::made(maker, served, *role, component, plan.fingerprint(), number, before)
+    }
+
+    /// The same anew, of the component as it was loaded.
+    pub(super) fn again(&self, maker: &Maker<'_>, number: usize) -> Result<Self, StartError> {
+        let (role, component) = (self.tenant.role(), self.tenant.component());
+        Self::made(maker, &self.served, role, component, self.fingerprint.clone(), number, Some(self))
+    }
+
+    fn made(
+        maker: &Maker<'_>,
+        served: &Served,
+        role: Role,
+        (loaded, pooled): Component,
+        fingerprint: String,
+        number: usize,
+        before: Option<&Running>,
+    ) -> Result<Self, StartError> {
         let ground = maker.ground;
         let limits = &served.config.limits;
-        let (loaded, pooled) = component;
-        let room = Room::within(&ground.room.shares, &served.config, *role, ground.handles.len())
+        let room = Room::within(&ground.room.shares, &served.config, role, ground.handles.len())
             .map_err(|why| StartError::Options(format!("the tenant `{}`: {why}", served.config.name)))?;
         let metrics = Arc::new(Metrics::default());
         let around = Around {
@@ -105,18 +128,19 @@ impl Running {
             messages: maker.messages,
             group: group(served.weight),
             shares: Some(&ground.room.shares),
+            roster: maker.seen.then(Arc::default),
         };
         let mut context = context(served.config.clone(), &room, around)?;
         // One version's program hands its sockets to the next.
         let shared = before.and_then(|before| before.context().shared_listeners.clone());
         context.shared_listeners = (room.copies > 0).then(|| shared.unwrap_or_default());
         let sandbox = Sandbox { context: Arc::new(context), loaded, pooled };
-        let tenant = Tenant::new(sandbox, *role, ground.handles.clone(), tell(maker.events, number));
+        let tenant = Tenant::new(sandbox, role, ground.handles.clone(), tell(maker.events, number));
         Ok(Self {
             tenant,
-            fingerprint: plan.fingerprint(),
+            fingerprint,
             ground: ground.clone(),
-            restart: served.restart,
+            served: served.clone(),
             copies: (0..room.copies).map(|_| Copy::new(limits)).collect(),
             listens: Vec::new(),
             failed: 0,
@@ -211,7 +235,7 @@ impl Running {
             Ended::Exit(code) => format!("exited with {code}"),
             Ended::Trapped(_) => "trapped".to_owned(),
         };
-        let again = match self.restart {
+        let again = match self.served.restart {
             Restart::Always => true,
             Restart::OnFailure => failed,
             Restart::Never => false,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::super::{bind, plan::Plan};
-use crate::exit::StartError;
+use crate::{config::file::Served, exit::StartError};
 
 /// The open ones.
 #[derive(Default)]
@@ -27,7 +27,7 @@ impl Sockets {
         let mut sockets = HashMap::new();
         for plan in plans {
             let keepalive = plan.served.config.limits.keepalive;
-            for key in keys(plan) {
+            for key in keys(&plan.served) {
                 let socket = match self.0.get(&key) {
                     Some(open) => open.try_clone()?,
                     None => bind(key.address, keepalive)?,
@@ -44,15 +44,15 @@ impl Sockets {
     }
 
     /// A tenant's, in the order of its addresses.
-    pub(super) fn of(&self, plan: &Plan) -> io::Result<Vec<TcpListener>> {
+    pub(super) fn of(&self, served: &Served) -> io::Result<Vec<TcpListener>> {
         let socket = |key| self.0.get(&key).expect("all were bound").try_clone();
-        keys(plan).map(socket).collect()
+        keys(served).map(socket).collect()
     }
 }
 
-fn keys(plan: &Plan) -> impl Iterator<Item = Key> {
-    let name = &plan.served.config.name;
-    plan.served.listen.iter().enumerate().map(move |(nth, at)| {
+fn keys(served: &Served) -> impl Iterator<Item = Key> {
+    let name = &served.config.name;
+    served.listen.iter().enumerate().map(move |(nth, at)| {
         let of = (at.value.port() == 0).then(|| (name.clone(), nth));
         Key { address: at.value, of }
     })

@@ -35,7 +35,7 @@ impl Instance {
 
     /// Asks to receive from a connection, which is also the request's ticket.
     fn request(&mut self, connection: usize) -> Request {
-        let key = self.view.key(Resource::new_borrow(self.connections[connection])).expect("its own");
+        let key = self.view.key(&Resource::new_borrow(self.connections[connection]), None).expect("its own");
         Request { key, timeout: None, ticket: connection as u32, max: 100 }
     }
 

@@ -15,12 +15,16 @@ use wasmtime::{
 
 use super::super::{
     HasView, View,
+    backtrace::take_if_wanted,
     connection::Connection,
-    fault,
+    crew, fault,
     throttle::Receive,
     view::{Call, Called},
 };
-use crate::bindings::net::{tcp, types::ErrorCode};
+use crate::{
+    bindings::net::{tcp, types::ErrorCode},
+    roster::{Doing, Kind},
+};
 
 /// Links conet:net/tcp.
 pub(in super::super) fn add_to_linker<T: HasView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
@@ -31,6 +35,9 @@ pub(in super::super) fn add_to_linker<T: HasView>(linker: &mut Linker<T>) -> was
     instance.func_wrap(
         "[method]connection.try-send",
         |mut store, (connection, data): (_, WasmList<u8>)| {
+            if store.data().view_ref().crew.is_some() {
+                crew::show(store.as_context_mut());
+            }
             let sent = store.data().view_ref().begin_try_send(&connection, data.as_le_slice(&store))?;
             Ok((store.data_mut().view().end_try_send(&connection, sent),))
         },
@@ -75,13 +82,35 @@ fn receiving<T: HasView>(
     }
 }
 
+/// Notes that the coroutine waits. Woken for nothing, somebody may want its stack.
+fn waits<T: HasView>(store: &mut StoreContextMut<'_, T>, connection: &Resource<Connection>, again: bool) {
+    let Some(coroutine) = store.data().view_ref().coroutine.clone() else { return };
+    if again {
+        return take_if_wanted(&coroutine, store);
+    }
+    coroutine.begin(Doing::Recv);
+    if coroutine.kind != Kind::Connection
+        && let Ok(connection) = store.data_mut().view().table.get_mut(connection)
+        && !connection.noted
+    {
+        connection.note_peer(&coroutine);
+    }
+}
+
 impl<T: HasView> Future for Receiving<'_, T> {
     type Output = Received;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let Self { store, connection, begun } = &mut *self;
         let received = match begun {
-            Ok(call) => ready!(call.poll_now(cx)),
+            Ok(call) => {
+                let again = call.has_waited();
+                let polled = call.poll_now(cx);
+                if polled.is_pending() && store.data().view_ref().coroutine.is_some() {
+                    waits(store, connection, again);
+                }
+                ready!(polled)
+            }
             Err(code) => Called::refused(*code),
         };
         if received.waited {
