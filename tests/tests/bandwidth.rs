@@ -85,6 +85,23 @@ fn each_connection_has_a_rate_of_its_own() {
     }
 }
 
+/// Wherever a connection goes, and whoever has accepted it.
+#[test]
+fn spawned_coroutines_and_programs_are_held_to_it() {
+    let program = "args = [\"127.0.0.1:0\"]\nallow-listen = [\"127.0.0.1:*\"]\n[tenant.limits]\nbandwidth-out = \"1MiB/s\"";
+    let config = Config::host(FIBERS).tenant("p", "echo", program).handler(
+        "h",
+        "spawn_echo",
+        "[tenant.limits]\nbandwidth-out = \"1MiB/s\"",
+    );
+    let host = Launch::serve(&config).start();
+    for tenant in ["p", "h"] {
+        let took = echo(host.addr_of(tenant), 4, 128 << 10);
+        assert!(took >= at_least(512 << 10, 1 << 20), "{tenant}: {took:?}");
+    }
+    host.stop();
+}
+
 /// A pool's connections are the tenant's, too: 64 bytes out to the upstream and 64 to the peer for each.
 #[test]
 fn connections_that_are_made_are_held_to_it() {

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     bandwidth::{Bandwidth, Progress, burst_bytes, chunk_bytes},
     config::limits::BandwidthLimits,
-    metrics::{Counter, Counters, Metrics},
+    metrics::Metrics,
     rate::Rate,
 };
 
@@ -163,9 +163,10 @@ impl Throttle {
                 return Ok(received);
             }
             op.pause();
+            self.metrics.bytes_in_held.add(received.len() as u64);
             flow.lock().kept = received.into_vec();
         }
-        let _held = self.hold(Direction::In, flow.lock().kept.len());
+        let _held = self.hold(Direction::In);
         self.unless_closed(Direction::In, flow.pay()).await?;
         Ok(flow.release(max))
     }
@@ -176,7 +177,8 @@ impl Throttle {
         let mut charge = match flow.try_charge(bytes) {
             Some(charge) => charge,
             None => {
-                let _held = self.hold(Direction::Out, bytes);
+                self.metrics.bytes_out_held.add(bytes as u64);
+                let _held = self.hold(Direction::Out);
                 self.unless_closed(Direction::Out, flow.charge(bytes)).await?
             }
         };
@@ -185,12 +187,8 @@ impl Throttle {
         Ok(sent)
     }
 
-    fn hold(&self, direction: Direction, bytes: usize) -> impl Drop + use<> {
-        let counter: fn(&Counters) -> &Counter = match direction {
-            Direction::In => |counters| &counters.bytes_in_held,
-            Direction::Out => |counters| &counters.bytes_out_held,
-        };
-        counter(&self.metrics).add(bytes as u64);
+    /// Until what it gives is dropped.
+    fn hold(&self, direction: Direction) -> Holding {
         Holding(self.held.get().map(|held| (held.clone(), held.begin(direction), direction)))
     }
 
