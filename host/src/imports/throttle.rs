@@ -108,6 +108,7 @@ impl Throttle {
     }
 
     /// As many bytes as a recv may be for; none if that is not limited.
+    #[cold]
     pub(super) fn recv_max(&self) -> Option<usize> {
         self.receiving.as_ref().map(|flow| flow.chunk_bytes)
     }
@@ -138,6 +139,7 @@ impl Throttle {
     }
 
     /// Sends as much of it as may leave now, and gives how much that was, by `send`.
+    #[cold]
     pub(super) fn try_send(
         &self,
         data: &[u8],
@@ -372,32 +374,39 @@ pub(super) enum Transmit {
 }
 
 impl Receive {
+    #[inline]
     pub(super) fn new(op: Recv, max: usize, throttle: Option<&Arc<Throttle>>) -> Self {
         match throttle {
             None => Self::Free(op),
-            Some(throttle) => {
-                let throttle = throttle.clone();
-                Self::Throttled(Box::pin(async move { throttle.recv(op, max).await }))
-            }
+            Some(throttle) => Self::throttled(op, max, throttle.clone()),
         }
+    }
+
+    #[cold]
+    fn throttled(op: Recv, max: usize, throttle: Arc<Throttle>) -> Self {
+        Self::Throttled(Box::pin(async move { throttle.recv(op, max).await }))
     }
 }
 
 impl Transmit {
+    #[inline]
     pub(super) fn new(op: Send, bytes: usize, throttle: Option<&Arc<Throttle>>) -> Self {
         match throttle {
             None => Self::Free(op),
-            Some(throttle) => {
-                let throttle = throttle.clone();
-                Self::Throttled(Box::pin(async move { throttle.send(op, bytes).await }))
-            }
+            Some(throttle) => Self::throttled(op, bytes, throttle.clone()),
         }
+    }
+
+    #[cold]
+    fn throttled(op: Send, bytes: usize, throttle: Arc<Throttle>) -> Self {
+        Self::Throttled(Box::pin(async move { throttle.send(op, bytes).await }))
     }
 }
 
 impl Future for Receive {
     type Output = io::Result<Buf>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
             Self::Free(op) => Pin::new(op).poll(cx),
@@ -409,6 +418,7 @@ impl Future for Receive {
 impl Future for Transmit {
     type Output = io::Result<usize>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
             Self::Free(op) => Pin::new(op).poll(cx),
