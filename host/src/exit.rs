@@ -124,6 +124,14 @@ pub enum StartError {
         /// The system's word.
         error: io::Error,
     },
+    /// The access log cannot be written there.
+    #[error("cannot open the access log {path}: {error}")]
+    AccessLog {
+        /// As given.
+        path: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {error}{}", hint(error))]
     Bind {
@@ -185,6 +193,7 @@ impl StartError {
             | StartError::Config(_)
             | StartError::Options(_)
             | StartError::Folder { .. }
+            | StartError::AccessLog { .. }
             | StartError::Wall(WallError::Unknown { .. } | WallError::NotRoot { .. })
             | StartError::OutOfReach(_) => Exit::Usage,
             StartError::Load { error: LoadError::Engine(_), .. } => Exit::Machine,

@@ -25,3 +25,14 @@ pub enum Kill {
     #[error("stack overflow: a coroutine used up its stack; #[conet::main(stack = BYTES)] gives more")]
     ShadowStack,
 }
+
+impl Kill {
+    /// The limit that was reached, as its key is called.
+    pub fn limit(&self) -> &'static str {
+        match self {
+            Kill::CpuBudget { .. } => "cpu",
+            Kill::Start { .. } => "start",
+            Kill::ShadowStack => "stack",
+        }
+    }
+}

@@ -11,7 +11,7 @@
 //! | tenancy | [`tenancy`] |
 //! | sandbox | [`sandbox`] |
 //! | imports | [`bindings`], [`imports`], [`pool`] |
-//! | facts | [`clock`], [`config`], [`guest_log`], [`log_gate`], [`messages`], [`metrics`], [`output`], [`quota`], [`rate`], [`roster`], [`sharded`], [`shutdown`], [`kill`], [`ids`] |
+//! | facts | [`clock`], [`config`], [`access_log`], [`ending`], [`guest_log`], [`log_gate`], [`messages`], [`metrics`], [`output`], [`quota`], [`rate`], [`roster`], [`sharded`], [`shutdown`], [`kill`], [`ids`] |
 //! | runtime | the crate `conet-rt` |
 
 #![deny(unsafe_code)]
@@ -34,10 +34,12 @@ pub mod bindings;
 pub mod imports;
 pub mod pool;
 
+pub mod access_log;
 pub mod bandwidth;
 pub mod circuit;
 pub mod clock;
 pub mod config;
+pub mod ending;
 pub mod guest_log;
 pub mod ids;
 pub mod kill;

@@ -58,17 +58,24 @@ impl Messages {
         }
     }
 
-    fn offer(&self, line: Vec<u8>, bytes_max: usize) {
-        if !self.output.offer(line.into(), bytes_max) {
+    /// Takes a whole line as the log's are taken; whether there was room.
+    pub fn log(&self, line: Vec<u8>) -> bool {
+        self.offer(line, LOG_BYTES_MAX)
+    }
+
+    fn offer(&self, line: Vec<u8>, bytes_max: usize) -> bool {
+        let taken = self.output.offer(line.into(), bytes_max);
+        if !taken {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+        taken
     }
 }
 
 /// The log: a write is a line of it. A guest can make it grow, so there is room beyond it for what `say` says.
 impl io::Write for Messages {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.offer(line.to_vec(), LOG_BYTES_MAX);
+        self.log(line.to_vec());
         Ok(line.len())
     }
 
@@ -80,7 +87,7 @@ impl io::Write for Messages {
 /// Bytes of the log that may wait to be written.
 const LOG_BYTES_MAX: usize = QUEUE_BYTES_MAX / 2;
 /// How long the host's end waits for its messages to be read.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

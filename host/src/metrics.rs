@@ -182,6 +182,8 @@ counters! {
     log_lines_lost,
     /// Lines of the host's about traps and denials that were not logged, as there were too many.
     host_lines_left_out,
+    /// Connections of which the access log does not tell, as there were more than it takes.
+    access_lines_lost,
     /// Bytes of guest output lost because the host's own output was closed.
     output_lost,
 }

@@ -32,8 +32,17 @@ enum Format {
 }
 
 impl Log {
-    /// Starts it. `format` holds where the options say nothing.
-    pub fn start(&self, format: Option<LogFormat>, messages: &Messages) {
+    /// How it is written: `file` holds where the options say nothing.
+    pub fn format(&self, file: Option<LogFormat>) -> LogFormat {
+        match self.log_format {
+            Some(Format::Text) => LogFormat::Text,
+            Some(Format::Json) => LogFormat::Json,
+            None => file.unwrap_or_default(),
+        }
+    }
+
+    /// Starts it.
+    pub fn start(&self, format: LogFormat, messages: &Messages) {
         // What guests print comes here under `serve` alone.
         let level = match (self.quiet, self.verbose) {
             (true, _) => "error",
@@ -49,13 +58,9 @@ impl Log {
             .with_env_filter(filter)
             .with_writer(move || messages.clone())
             .log_internal_errors(false);
-        let format = self.log_format.unwrap_or(match format {
-            Some(LogFormat::Json) => Format::Json,
-            _ => Format::Text,
-        });
         match format {
-            Format::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
-            Format::Json => log.json().init(),
+            LogFormat::Text => log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init(),
+            LogFormat::Json => log.json().init(),
         }
     }
 }

@@ -96,7 +96,7 @@ impl Run {
     pub fn run(self) -> Exit {
         // What it does without comes before its threads.
         let messages = Messages::waiting(io::stderr());
-        self.log.start(None, &messages);
+        self.log.start(self.log.format(None), &messages);
         let exit = self.try_run(&messages).unwrap_or_else(|failure| {
             // Each message is whole: the chain behind it would say things twice.
             messages.say(format_args!("error: {}", failure.error));

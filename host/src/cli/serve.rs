@@ -30,16 +30,19 @@ impl Serve {
         let messages = Messages::waiting(io::stderr());
         let read = ServeConfig::read(&self.config);
         let format = read.as_ref().ok().and_then(|(config, _)| config.host.log_format.as_ref());
-        self.log.start(format.map(|at| at.value), &messages);
+        let format = self.log.format(format.map(|at| at.value));
+        self.log.start(format, &messages);
         let exit = match read {
-            Ok((config, source)) => host::serve(&config, &source, &messages).unwrap_or_else(|error| {
-                match &error {
-                    // Problems have a line each, and begin with the file's name as compilers' do.
-                    StartError::Config(problems) => messages.say(format_args!("{problems}")),
-                    error => messages.say(format_args!("error: {error}")),
-                }
-                error.exit()
-            }),
+            Ok((config, source)) => {
+                host::serve(&config, &source, format, &messages).unwrap_or_else(|error| {
+                    match &error {
+                        // Problems have a line each, and begin with the file's name as compilers' do.
+                        StartError::Config(problems) => messages.say(format_args!("{problems}")),
+                        error => messages.say(format_args!("error: {error}")),
+                    }
+                    error.exit()
+                })
+            }
             Err(error) => {
                 messages.say(format_args!("{}", said(&error)));
                 Exit::Usage

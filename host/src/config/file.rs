@@ -18,7 +18,7 @@ use std::{fs, io, net::SocketAddr, path::Path};
 
 use toml::de::{DeTable, DeValue};
 
-pub use host::{HostSection, LogFormat};
+pub use host::{AccessLogAt, HostSection, LogFormat};
 pub use problems::{Problem, Problems};
 pub use reference::reference;
 pub use setting::{At, Count};
@@ -90,6 +90,9 @@ impl ServeConfig {
             admin.value = folder.join(&admin.value);
         }
         host.settle_wall(folder, &found);
+        if let Some(AccessLogAt::File(path)) = host.access_log.as_mut().map(|at| &mut at.value) {
+            *path = folder.join(&path);
+        }
         if let Some(address) = host.admin_address.as_ref().filter(|at| !is_loopback(at.value)) {
             found.add(address.span.clone(), NOT_LOOPBACK);
         }

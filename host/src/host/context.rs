@@ -9,6 +9,7 @@ use conet_rt::Group;
 
 use super::{room::Room, shares::Shares};
 use crate::{
+    access_log::{AccessLog, Target},
     circuit::Circuit,
     config::{
         limits::{Limits, PeerLimits},
@@ -47,6 +48,8 @@ pub(super) struct Around<'a> {
     pub(super) resolver: Arc<Resolver>,
     pub(super) messages: &'a Messages,
     pub(super) group: Group,
+    /// Where the access log goes, if there is one.
+    pub(super) access_log: Option<&'a Arc<Target>>,
     /// A part of what the host has for all its tenants, if there are several.
     pub(super) shares: Option<&'a Shares>,
     /// Its coroutines are to be seen in it.
@@ -55,7 +58,8 @@ pub(super) struct Around<'a> {
 
 /// Opens what is granted.
 pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> Result<Context, StartError> {
-    let Around { streams, metrics, resolver, messages, group, shares, roster } = around;
+    let Around { streams, metrics, resolver, messages, group, access_log, shares, roster } = around;
+    let access_log = access_log.map(|target| AccessLog::new(target.clone(), metrics.clone()));
     let limits = Limits { tenant_memory_bytes_max: room.memory_bytes, ..config.limits };
     let mut dirs = Vec::new();
     for grant in config.dirs {
@@ -91,7 +95,8 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         circuit: limits.circuit.as_ref().filter(|_| room.copies == 0).map(Circuit::new),
         refusals: Seldom::default(),
         bandwidths: Bandwidths::new(&limits.bandwidth),
-        watches: limits.peer != PeerLimits::default(),
+        attends: limits.peer != PeerLimits::default() || access_log.is_some(),
+        access_log,
         outbound: part(sockets, limits.outbound_max),
         coroutines: part(shares.map(|shares| &shares.coroutines), limits.coroutines_max),
         instances: part(shares.map(|shares| &shares.instances), room.instances),

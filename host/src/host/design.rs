@@ -12,7 +12,7 @@ use tracing::warn;
 use crate::{
     config::{
         driver::Driver,
-        file::{At, HostSection, ServeConfig},
+        file::{AccessLogAt, At, HostSection, ServeConfig},
     },
     sandbox::cache::Cache,
     wall::{Area, Design, Owner, WallError},
@@ -67,6 +67,10 @@ pub(super) fn area(config: &ServeConfig, path: &Path) -> Area {
     area.reads.extend(readable.iter().flat_map(|at| at.value.clone()));
     area.writes.extend(writable.iter().flat_map(|at| at.value.clone()));
     area.writes.extend(cache_folder(&config.host));
+    if let Some(AccessLogAt::File(path)) = config.host.access_log.as_ref().map(|at| &at.value) {
+        // It is moved away, and another one made.
+        area.writes.extend(path.parent().map(Path::to_owned));
+    }
     area.sockets.extend(admin.iter().filter_map(|at| Some(at.value.parent()?.to_owned())));
     area
 }

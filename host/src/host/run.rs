@@ -154,6 +154,7 @@ impl Host {
             resolver: Arc::new(Resolver::new()),
             messages,
             group: Group::new(Group::DEFAULT_WEIGHT),
+            access_log: None,
             shares: None,
             // It has no admin.
             roster: None,

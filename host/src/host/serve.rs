@@ -19,7 +19,7 @@ use std::{
     time::Instant,
 };
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{
     counted,
@@ -31,8 +31,9 @@ use super::{
     wishes::{Wish, Wishes},
 };
 use crate::{
+    access_log::Target,
     admin::{Admin, Phase},
-    config::file::{ServeConfig, Source},
+    config::file::{AccessLogAt, HostSection, LogFormat, ServeConfig, Source},
     exit::{Exit, StartError},
     imports::resolve::Resolver,
     messages::Messages,
@@ -48,7 +49,12 @@ use running::{Maker, Running};
 use sockets::Sockets;
 
 /// Serves what the file says.
-pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Result<Exit, StartError> {
+pub fn serve(
+    config: &ServeConfig,
+    source: &Source,
+    format: LogFormat,
+    messages: &Messages,
+) -> Result<Exit, StartError> {
     let (events, happened) = channel();
     let signals = take_signals(true)?;
     let plans = plans(config, source)?;
@@ -61,6 +67,8 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
     // Threads that were there before would not be behind the wall.
     messages.begin()?;
     let starting = signals.begin(events.clone())?;
+    // By who goes on, who has to open it anew.
+    let access_log = access_log(&config.host, format, messages)?;
     let registry = Arc::new(Registry::new(events.clone()));
     // Before anything is compiled, to tell that the host starts.
     let admin = registry.serve(doors, messages)?;
@@ -80,6 +88,7 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
         messages: messages.clone(),
         wall,
         wall_section: config.host.wall_fingerprint(),
+        access_log: access_log.clone(),
         events,
     };
     host.compiler.give_way();
@@ -88,7 +97,26 @@ pub fn serve(config: &ServeConfig, source: &Source, messages: &Messages) -> Resu
     host.carry_out(change)?;
     host.register();
     host.registry.set_phase(Phase::Ready);
-    Ok(host.watch(&happened))
+    let exit = host.watch(&happened);
+    if let Some(target) = access_log {
+        target.finish();
+    }
+    Ok(exit)
+}
+
+fn access_log(
+    section: &HostSection,
+    format: LogFormat,
+    messages: &Messages,
+) -> Result<Option<Arc<Target>>, StartError> {
+    let target = match section.access_log.as_ref().map(|at| &at.value) {
+        None | Some(AccessLogAt::Off) => return Ok(None),
+        Some(AccessLogAt::Stderr) => Target::messages(messages, format),
+        Some(AccessLogAt::File(path)) => {
+            Target::file(path, format).map_err(|error| StartError::AccessLog { path: path.clone(), error })?
+        }
+    };
+    Ok(Some(Arc::new(target)))
 }
 
 struct Host {
@@ -112,6 +140,7 @@ struct Host {
     wall: Wall,
     /// What of `[host]` it was raised by.
     wall_section: String,
+    access_log: Option<Arc<Target>>,
     events: Sender<Occurrence>,
 }
 
@@ -173,6 +202,7 @@ impl Host {
             ground,
             resolver: &self.resolver,
             messages: &self.messages,
+            access_log: self.access_log.as_ref(),
             events: &self.events,
             seen: self.admin.is_some(),
         }
@@ -213,6 +243,10 @@ impl Host {
 
     /// Tells what came of it, or why all goes on as it was.
     fn reload(&mut self) -> Result<String, String> {
+        // Whatever the file says: it may have been moved away, and that be all that is told.
+        if let Some(Err(error)) = self.access_log.as_ref().map(|target| target.reopen()) {
+            warn!("the access log goes on as it was: it cannot be opened anew: {error}");
+        }
         if self.wishes.begun() {
             return Err("the host is ending".to_owned());
         }

@@ -44,7 +44,7 @@ pub struct Accepted {
     pub stream: TcpStream,
     /// The other side's address; of a connection that a proxy has passed on, its client's.
     pub peer: SocketAddr,
-    /// What a proxy has told of it.
+    /// What else is known of it.
     pub visit: Option<Box<Visit>>,
     /// Its part of the limits.
     pub admission: Admission,
@@ -64,10 +64,10 @@ pub async fn accept(context: &Arc<Context>, incoming: &Incoming) -> Result<Accep
     loop {
         let accepted = match &incoming.introductions {
             Some(introductions) => introduced(context, &incoming.socket, introductions).await,
-            None if context.shutdown.begun() => last_admitted(context, &incoming.socket),
+            None if context.shutdown.begun() => last_admitted(context, incoming),
             None => {
-                let admitted = context.shutdown.or(admitted(context, &incoming.socket)).await;
-                admitted.or_else(|| last_admitted(context, &incoming.socket))
+                let admitted = context.shutdown.or(admitted(context, incoming)).await;
+                admitted.or_else(|| last_admitted(context, incoming))
             }
         };
         let accepted = accepted.ok_or(ErrorCode::ShuttingDown)?;
@@ -76,6 +76,7 @@ pub async fn accept(context: &Arc<Context>, incoming: &Incoming) -> Result<Accep
             accepted.pass = circuit.admit(Instant::now());
             if accepted.pass.is_none() {
                 context.metrics.circuit_refused.increment();
+                accepted.visit.iter_mut().for_each(|visit| visit.refuse());
                 accepted.stream.reset();
                 continue;
             }
@@ -86,28 +87,31 @@ pub async fn accept(context: &Arc<Context>, incoming: &Incoming) -> Result<Accep
 }
 
 /// The next one that there is room for.
-async fn admitted(context: &Context, listener: &TcpListener) -> io::Result<Accepted> {
+async fn admitted(context: &Arc<Context>, incoming: &Incoming) -> io::Result<Accepted> {
     loop {
-        if let Some(accepted) = admit(context, arrival(context, listener).await?) {
+        if let Some(accepted) = admit(context, incoming, arrival(context, &incoming.socket).await?) {
             return Ok(accepted);
         }
     }
 }
 
 /// The next one of those that wait at the end, if there is room for one.
-fn last_admitted(context: &Context, listener: &TcpListener) -> Option<io::Result<Accepted>> {
+fn last_admitted(context: &Arc<Context>, incoming: &Incoming) -> Option<io::Result<Accepted>> {
     loop {
-        if let Some(accepted) = admit(context, last_arrival(context, listener)?) {
+        if let Some(accepted) = admit(context, incoming, last_arrival(context, &incoming.socket)?) {
             return Some(Ok(accepted));
         }
     }
 }
 
 /// None: its address has as many connections as it may, and it is reset.
-fn admit(context: &Context, arrival: Arrival) -> Option<Accepted> {
+fn admit(context: &Arc<Context>, incoming: &Incoming, arrival: Arrival) -> Option<Accepted> {
     let Arrival { stream, peer, permit } = arrival;
     match Admission::of(context, permit, peer) {
-        Some(admission) => Some(Accepted { stream, peer, visit: None, admission, pass: None }),
+        Some(admission) => {
+            let visit = Visit::accepted(context, incoming.address, peer, None);
+            Some(Accepted { stream, peer, visit, admission, pass: None })
+        }
         None => {
             refuse(context, &stream, "`connections-per-ip`");
             None

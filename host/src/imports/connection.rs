@@ -17,7 +17,9 @@ use super::{
     visit::Visit,
     watch::{Watch, Watching},
 };
-use crate::{bindings::net::types::ErrorCode, pool::Pooled, roster::Coroutine};
+use crate::{
+    bindings::net::types::ErrorCode, ending::Ending, pool::Pooled, quota::Permit, roster::Coroutine,
+};
 
 /// The host's side of a `connection`.
 pub struct Connection {
@@ -29,7 +31,7 @@ pub struct Connection {
     watching: Option<Watching>,
     /// What holds it up, if bandwidth is limited.
     throttle: Option<Arc<Throttle>>,
-    /// Who it is with, if a proxy has told.
+    /// What else is known of it.
     visit: Option<Box<Visit>>,
     /// Part of the key by which the guest asks to receive; 0 before it has one.
     pub(super) tag: u32,
@@ -58,7 +60,7 @@ pub struct Parcel {
 }
 
 impl Connection {
-    /// A connection the host has opened for the instance behind `fate`.
+    /// A connection for the instance behind `fate`, of which no more is known.
     pub fn new(stream: TcpStream, admission: impl Into<Admission>, fate: Arc<Fate>) -> Self {
         Self::of(Socket::Own(stream, admission.into()), fate)
     }
@@ -66,9 +68,23 @@ impl Connection {
     /// One that the host has accepted.
     pub fn accepted(accepted: Accepted, fate: Arc<Fate>) -> Self {
         let Accepted { stream, visit, admission, .. } = accepted;
-        let mut connection = Self::new(stream, admission, fate);
-        connection.visit = visit;
-        connection
+        Self::new(stream, admission, fate).with(visit)
+    }
+
+    /// One that the guest has opened.
+    pub fn opened(stream: TcpStream, permit: Permit, fate: Arc<Fate>) -> Self {
+        let told = fate.context().access_log.is_some();
+        let peer = told.then(|| stream.peer_addr().ok()).flatten();
+        let visit = peer.map(|peer| Visit::opened(fate.context(), peer));
+        Self::new(stream, permit, fate).with(visit)
+    }
+
+    fn with(mut self, visit: Option<Box<Visit>>) -> Self {
+        self.visit = visit;
+        if let Some(visit) = &mut self.visit {
+            visit.enter(self.fate.coroutine());
+        }
+        self
     }
 
     /// One of a handler, whose peer `watch` looks after.
@@ -149,8 +165,8 @@ impl Connection {
     /// The other side's address, or its client's if that is a proxy.
     pub(super) fn peer_addr(&self) -> Result<SocketAddr, ErrorCode> {
         let stream = self.stream()?;
-        match &self.visit {
-            Some(visit) => Ok(visit.client),
+        match self.visit.as_ref().and_then(|visit| visit.introduced()) {
+            Some(introduced) => Ok(introduced.client),
             None => stream.peer_addr().map_err(|e| code(&e)),
         }
     }
@@ -158,13 +174,38 @@ impl Connection {
     /// This side's address, or the proxy's that its client connected to.
     pub(super) fn local_addr(&self) -> Result<SocketAddr, ErrorCode> {
         let stream = self.stream()?;
-        match &self.visit {
-            Some(visit) => Ok(visit.destination),
+        match self.visit.as_ref().and_then(|visit| visit.introduced()) {
+            Some(introduced) => Ok(introduced.destination),
             None => stream.local_addr().map_err(|e| code(&e)),
         }
     }
 
+    /// A recv has ended, with so many bytes; with none of them, `eof` tells whether the stream has ended.
+    pub(super) fn received(&mut self, bytes: usize, eof: bool) {
+        if let Some(watching) = &self.watching {
+            watching.end_recv(bytes);
+        }
+        if let Some(visit) = &mut self.visit {
+            visit.received(bytes);
+            if eof {
+                visit.note(Ending::Eof);
+            }
+        }
+    }
+
+    /// A send has ended, with so many bytes taken.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        if let Some(watching) = &self.watching {
+            watching.end_send(bytes);
+        }
+        if let Some(visit) = &mut self.visit {
+            visit.sent(bytes);
+        }
+    }
+
     pub(super) fn close(&mut self) {
+        self.end_by_guest();
+        self.visit = None;
         self.release();
         match std::mem::replace(&mut self.socket, Socket::Closed) {
             Socket::Own(stream, _admission) => stream.close(),
@@ -185,6 +226,17 @@ impl Connection {
         if self.watching.as_ref().is_some_and(Watching::is_overdue) {
             return ErrorCode::TimedOut;
         }
+        let code = self.cause(code);
+        if code == ErrorCode::ConnectionReset
+            && let Some(visit) = &mut self.visit
+        {
+            visit.note(Ending::PeerReset);
+        }
+        code
+    }
+
+    /// What the code is to the guest.
+    fn cause(&mut self, code: ErrorCode) -> ErrorCode {
         match code {
             // It has not begun.
             ErrorCode::Busy | ErrorCode::InvalidArgument => return code,
@@ -222,6 +274,7 @@ impl Connection {
 
     /// The guest is through with it: one from a pool goes back there, if it is still good.
     pub(super) fn let_go(mut self) {
+        self.end_by_guest();
         if self.throttle.as_ref().is_some_and(|throttle| throttle.keeps_bytes()) {
             self.spoil();
         }
@@ -229,9 +282,33 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// The guest is through with it.
+    fn end_by_guest(&mut self) {
+        let Some(visit) = &mut self.visit else { return };
+        match self.watching.as_ref().and_then(Watching::overdue) {
+            Some(limit) => visit.end(Ending::Timeout(limit)),
+            None => visit.end_unless_noted(Ending::Finished),
+        }
+    }
+
+    /// Its instance has ended.
+    fn end_by_fate(&mut self) {
+        let Some(visit) = &mut self.visit else { return };
+        let overdue = self.watching.as_ref().and_then(Watching::overdue).map(Ending::Timeout);
+        match overdue.or_else(|| self.fate.ending()) {
+            Some(ending) => visit.end(ending),
+            None => visit.end_unless_noted(Ending::Finished),
+        }
+    }
+}
+
 impl Drop for Connection {
     /// Its instance has ended, with the connection in the guest's hands.
     fn drop(&mut self) {
+        if !matches!(self.socket, Socket::Closed) {
+            self.end_by_fate();
+        }
         self.release();
         match std::mem::replace(&mut self.socket, Socket::Closed) {
             // Cut off means reset: the peer can tell a cut-off answer from a finished one.
@@ -249,8 +326,8 @@ impl Parcel {
     /// Registers it with the current worker, for the instance behind `fate`.
     pub fn unpack(self, fate: Arc<Fate>) -> io::Result<Connection> {
         let Parcel { detached, admission, visit, throttle } = self;
-        let mut connection = Connection::new(TcpStream::attach(detached)?, admission, fate);
-        (connection.visit, connection.throttle) = (visit, throttle);
+        let mut connection = Connection::new(TcpStream::attach(detached)?, admission, fate).with(visit);
+        connection.throttle = throttle;
         Ok(connection)
     }
 }

@@ -15,6 +15,7 @@ use super::{
     resolve::Resolver, throttle::Bandwidths,
 };
 use crate::{
+    access_log::AccessLog,
     bindings::net::types::ErrorCode,
     circuit::Circuit,
     config::{
@@ -73,8 +74,10 @@ pub struct Context {
     pub refusals: Seldom,
     /// How much its connections send and receive in a second, if that is limited.
     pub bandwidths: Bandwidths,
-    /// Peers of a handler have deadlines.
-    pub watches: bool,
+    /// What connections' calls come to is of use: peers of a handler have deadlines, or the access log tells of them.
+    pub attends: bool,
+    /// Told of each connection that ends, if it is wanted.
+    pub access_log: Option<AccessLog>,
     /// Opened connections.
     pub outbound: Arc<Quota>,
     /// Coroutines, in shared instances and in their own.
@@ -212,7 +215,8 @@ impl Context {
             circuit: None,
             refusals: Seldom::default(),
             bandwidths: Bandwidths::new(&limits.bandwidth),
-            watches: false,
+            attends: false,
+            access_log: None,
             outbound: Quota::new(limits.outbound_max as u64),
             listeners: Quota::new(limits.listeners_max as u64),
             coroutines: Quota::new(limits.coroutines_max as u64),

@@ -22,14 +22,22 @@ use conet_rt::{
 use slab::Slab;
 use tracing::warn;
 
-use super::{Context, accept::Accepted, admission::Admission, visit::Visit};
+use super::{
+    Context,
+    accept::Accepted,
+    admission::Admission,
+    visit::{Introduced, Visit},
+};
 use crate::quota::Permit;
 
 use header::{Header, Malformed, Parsed, parse};
 
 /// The connections of one listening socket on one worker whose headers are read.
-#[derive(Default)]
-pub(super) struct Introductions(Mutex<State>);
+pub(super) struct Introductions {
+    /// Where they were accepted.
+    address: SocketAddr,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
@@ -49,6 +57,10 @@ pub(super) struct Arrival {
 }
 
 impl Introductions {
+    pub(super) fn new(address: SocketAddr) -> Self {
+        Self { address, state: Mutex::default() }
+    }
+
     /// Has the header read. Whoever is introduced by it is accepted by the next who asks.
     pub(super) fn begin(self: &Arc<Self>, context: &Arc<Context>, arrival: Arrival) {
         self.lock().reading += 1;
@@ -56,7 +68,7 @@ impl Introductions {
         let reading = Reading(self.clone());
         let context = context.clone();
         conet_rt::spawn(async move {
-            let accepted = introduced(&context, arrival).await;
+            let accepted = introduced(&context, reading.0.address, arrival).await;
             reading.0.lock().known.extend(accepted);
         })
         .detach();
@@ -86,7 +98,7 @@ impl Introductions {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -147,7 +159,7 @@ pub(super) fn is_trusted(context: &Context, peer: SocketAddr) -> bool {
 }
 
 /// The connection, once its header has come and there is room for its client; reset or closed otherwise.
-async fn introduced(context: &Arc<Context>, arrival: Arrival) -> Option<Accepted> {
+async fn introduced(context: &Arc<Context>, listener: SocketAddr, arrival: Arrival) -> Option<Accepted> {
     let Arrival { stream, peer, permit } = arrival;
     let time_max = context.limits.peer.first_byte_max.unwrap_or(HEADER_TIME_MAX);
     let header = match timeout_at(Some(after(time_max)), read(&stream)).await {
@@ -166,15 +178,18 @@ async fn introduced(context: &Arc<Context>, arrival: Arrival) -> Option<Accepted
             return None;
         }
     };
-    let visit = match header {
+    let told = match header {
         Header::Own => None,
         Header::Client { source, destination } => {
-            Some(Box::new(Visit { client: source, destination, proxy: peer }))
+            Some(Introduced { client: source, destination, proxy: peer })
         }
     };
-    let peer = visit.as_ref().map_or(peer, |visit| visit.client);
+    let peer = told.as_ref().map_or(peer, |told| told.client);
     match Admission::of(context, permit, peer) {
-        Some(admission) => Some(Accepted { stream, peer, visit, admission, pass: None }),
+        Some(admission) => {
+            let visit = Visit::accepted(context, listener, peer, told);
+            Some(Accepted { stream, peer, visit, admission, pass: None })
+        }
         None => {
             stream.reset();
             None

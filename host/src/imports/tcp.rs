@@ -34,7 +34,6 @@ use super::{
     throttle::{Receive, Transmit},
     view::{Call, Called, noting_wait, timed},
     waiting::{caller, waiting},
-    watch::Watching,
 };
 use crate::{
     bindings::{
@@ -117,7 +116,7 @@ impl View {
     ) -> wasmtime::Result<Result<Resource<Connection>, ErrorCode>> {
         self.blocked(waited, connected.is_ok());
         match connected {
-            Ok((stream, permit)) => self.push(Connection::new(stream, permit, self.fate.clone())),
+            Ok((stream, permit)) => self.push(Connection::opened(stream, permit, self.fate.clone())),
             Err(code) => Ok(Err(code)),
         }
     }
@@ -155,8 +154,8 @@ impl View {
         received: Called<Buf>,
     ) -> Result<Buf, ErrorCode> {
         let bytes = received.result.as_ref().map_or(0, |buf| buf.len());
-        if let Some(watching) = self.watching(connection) {
-            watching.end_recv(bytes);
+        if let Some(connection) = self.attended(connection) {
+            connection.received(bytes, bytes == 0 && received.result.is_ok());
         }
         self.blocked(received.waited, bytes > 0);
         self.context.metrics.bytes_in.add(bytes as u64);
@@ -216,8 +215,8 @@ impl View {
         sent: Result<usize, ErrorCode>,
     ) -> Result<u32, ErrorCode> {
         let bytes = *sent.as_ref().unwrap_or(&0);
-        if let Some(watching) = self.watching(connection) {
-            watching.end_send(bytes);
+        if let Some(connection) = self.attended(connection) {
+            connection.sent(bytes);
         }
         self.blocked(false, bytes > 0);
         self.context.metrics.bytes_out.add(bytes as u64);
@@ -227,8 +226,8 @@ impl View {
 
     fn end_send(&mut self, connection: &Resource<Connection>, sent: Called<usize>) -> Result<u32, ErrorCode> {
         let bytes = *sent.result.as_ref().unwrap_or(&0);
-        if let Some(watching) = self.watching(connection) {
-            watching.end_send(bytes);
+        if let Some(connection) = self.attended(connection) {
+            connection.sent(bytes);
         }
         self.blocked(sent.waited, bytes > 0);
         self.context.metrics.bytes_out.add(bytes as u64);
@@ -443,16 +442,17 @@ impl View {
 
     /// A recv that has begun is given up before it has come to anything.
     pub(super) fn give_up_recv(&mut self, connection: &Resource<Connection>) {
-        if let Some(watching) = self.watching(connection) {
-            watching.end_recv(0);
+        if let Some(connection) = self.attended(connection) {
+            connection.received(0, false);
         }
     }
 
-    fn watching(&self, connection: &Resource<Connection>) -> Option<&Watching> {
-        if !self.context.watches {
+    /// The connection, if what its calls come to is of use to anybody.
+    fn attended(&mut self, connection: &Resource<Connection>) -> Option<&mut Connection> {
+        if !self.context.attends {
             return None;
         }
-        self.table.get(connection).ok()?.watching()
+        self.table.get_mut(connection).ok()
     }
 
     fn listen(&mut self, address: SocketAddr) -> Result<Listener, ErrorCode> {
@@ -484,7 +484,7 @@ impl View {
         if first {
             context.announce(address);
         }
-        let incoming = Arc::new(Incoming::new(&context, socket));
+        let incoming = Arc::new(Incoming::new(&context, socket, address));
         Ok(Listener { incoming, address, _listens: listens, _share: share, _permit: permit })
     }
 }

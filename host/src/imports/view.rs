@@ -4,8 +4,8 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context as TaskContext, Poll},
     time::Instant,
@@ -24,6 +24,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::{Context, crew::Crew, error::code, inbox::Inbox, wasi};
 use crate::{
     bindings::net::types::ErrorCode,
+    ending::Ending,
     metrics::Timing,
     roster::{Coroutine, Doing},
 };
@@ -103,23 +104,41 @@ impl Drop for Live {
 
 /// How an instance ends: its connections close with FIN after a normal end, with RST if they are cut off.
 pub struct Fate {
-    trapped: AtomicBool,
+    /// Set when it has trapped.
+    trapped: OnceLock<Ending>,
+    /// Who entered it first.
+    coroutine: u64,
     pub(super) context: Arc<Context>,
 }
 
 impl Fate {
-    fn new(context: Arc<Context>) -> Arc<Self> {
-        Arc::new(Self { trapped: AtomicBool::new(false), context })
+    fn new(context: Arc<Context>, coroutine: u64) -> Arc<Self> {
+        Arc::new(Self { trapped: OnceLock::new(), coroutine, context })
     }
 
-    /// The instance has trapped.
-    pub fn trap(&self) {
-        self.trapped.store(true, Ordering::Relaxed);
+    /// The instance has trapped, which is that ending to its connections.
+    pub fn trap(&self, ending: Ending) {
+        // The first trap is the one.
+        let _ = self.trapped.set(ending);
+    }
+
+    /// How its connections end, if it did not end by itself.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        let drained = self.context.cut_off.load(Ordering::Relaxed).then_some(Ending::Drain);
+        self.trapped.get().copied().or(drained)
+    }
+
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub(super) fn coroutine(&self) -> u64 {
+        self.coroutine
     }
 
     /// Has the instance trapped, or the drain's deadline passed?
     pub fn cut_off(&self) -> bool {
-        self.trapped.load(Ordering::Relaxed) || self.context.cut_off.load(Ordering::Relaxed)
+        self.trapped.get().is_some() || self.context.cut_off.load(Ordering::Relaxed)
     }
 }
 
@@ -129,7 +148,7 @@ impl View {
         let mut table = ResourceTable::new();
         table.set_max_capacity(handles_max);
         Self {
-            fate: Fate::new(context.clone()),
+            fate: Fate::new(context.clone(), id),
             context,
             table,
             id,

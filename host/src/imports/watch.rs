@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -44,7 +44,8 @@ struct Watched {
     held: AtomicU32,
     /// It holds up what is sent now.
     holds_sends: AtomicBool,
-    overdue: AtomicBool,
+    /// Which limit it has passed: 0 none, or one more than that.
+    overdue: AtomicU8,
 }
 
 /// One way of a connection.
@@ -79,6 +80,9 @@ enum Overdue {
     Write,
 }
 
+/// Their keys, in that order.
+const LIMITS: [&str; 4] = ["first-byte", "idle", "receive-rate-min", "write"];
+
 impl Watch {
     /// None if there is nothing to look at.
     pub fn new(limits: &PeerLimits, metrics: &Arc<Metrics>) -> Option<Arc<Self>> {
@@ -106,7 +110,7 @@ impl Watch {
             received: AtomicU64::new(0),
             held: AtomicU32::new(0),
             holds_sends: AtomicBool::new(false),
-            overdue: AtomicBool::new(false),
+            overdue: AtomicU8::new(0),
         });
         let place = self.connections().insert(watched.clone());
         if !self.looking.swap(true, Relaxed) {
@@ -123,7 +127,7 @@ impl Watch {
             let connections = self.connections();
             for (_, watched) in connections.iter() {
                 if let Some(limit) = self.overdue(watched, now) {
-                    watched.overdue.store(true, Relaxed);
+                    watched.overdue.store(limit as u8 + 1, Relaxed);
                     overdue.push((watched.resetter, limit));
                 }
             }
@@ -143,7 +147,7 @@ impl Watch {
     }
 
     fn overdue(&self, watched: &Watched, now: u32) -> Option<Overdue> {
-        if watched.overdue.load(Relaxed) {
+        if watched.overdue.load(Relaxed) > 0 {
             return None;
         }
         let age = |since: u32| self.tick * now.wrapping_sub(since);
@@ -222,7 +226,13 @@ impl Watching {
 
     /// Its peer was too slow, and has been reset.
     pub(super) fn is_overdue(&self) -> bool {
-        self.watched.overdue.load(Relaxed)
+        self.watched.overdue.load(Relaxed) > 0
+    }
+
+    /// By which limit, as its key is called.
+    pub(super) fn overdue(&self) -> Option<&'static str> {
+        let limit = self.watched.overdue.load(Relaxed).checked_sub(1)?;
+        LIMITS.get(usize::from(limit)).copied()
     }
 
     /// To stop its clocks by.

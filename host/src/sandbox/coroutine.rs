@@ -193,8 +193,8 @@ impl Sandbox {
             Ok(called) => Ended::new(called),
             Err(panic) => Ended::panicked(&self.context, &*panic),
         };
-        if matches!(ended, Ended::Trapped(_)) {
-            fate.trap();
+        if let Ended::Trapped(trapped) = &ended {
+            fate.trap(trapped.ending);
         }
         ended
     }

@@ -6,6 +6,7 @@ use wasmtime::WasmBacktrace;
 use wasmtime_wasi::I32Exit;
 
 use crate::{
+    ending::Ending,
     imports::{
         Context,
         backtrace::{frames, printable},
@@ -29,6 +30,8 @@ pub enum Ended {
 pub struct Trapped {
     /// What happened, in one line.
     pub cause: String,
+    /// What it is to the connections that are cut off by it.
+    pub ending: Ending,
     /// The guest's stack, innermost first; empty if there is none.
     pub backtrace: Vec<String>,
 }
@@ -53,7 +56,8 @@ impl Ended {
             .map(String::as_str)
             .or_else(|| payload.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
-        Self::Trapped(Trapped { cause: format!("the host itself failed: {message}"), backtrace: Vec::new() })
+        let cause = format!("the host itself failed: {message}");
+        Self::Trapped(Trapped { cause, ending: Ending::Trap, backtrace: Vec::new() })
     }
 
     /// Counts and logs a trap. `what` is what it has ended, for the connection of `peer` if it was for one.
@@ -73,7 +77,13 @@ impl Ended {
 
 impl Trapped {
     fn new(error: &wasmtime::Error) -> Self {
-        let cause = match (error.downcast_ref::<Kill>(), error.downcast_ref::<wasmtime::Trap>()) {
+        let (kill, trap) = (error.downcast_ref::<Kill>(), error.downcast_ref::<wasmtime::Trap>());
+        let ending = match (kill, trap) {
+            (Some(kill), _) => Ending::Limit(kill.limit()),
+            (None, Some(wasmtime::Trap::StackOverflow)) => Ending::Limit("wasm-stack"),
+            (None, _) => Ending::Trap,
+        };
+        let cause = match (kill, trap) {
             (Some(kill), _) => kill.to_string(),
             (None, Some(wasmtime::Trap::StackOverflow)) => {
                 "stack overflow: the guest used up its WebAssembly stack".to_owned()
@@ -82,7 +92,7 @@ impl Trapped {
             (None, None) => error.root_cause().to_string(),
         };
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
-        Self { cause: printable(&cause), backtrace }
+        Self { cause: printable(&cause), ending, backtrace }
     }
 }
 

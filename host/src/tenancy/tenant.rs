@@ -201,8 +201,9 @@ const REHEARSAL_STARTS: u32 = 8;
 /// Serves on this worker until the shutdown, or until the listener fails.
 async fn serve(sandbox: &Arc<Sandbox>, role: Role, listener: &StdListener) -> Result<(), ErrorCode> {
     let listener = listener.try_clone().and_then(TcpListener::from_std);
-    let listener = listener.map_err(|error| crate::imports::error::code(&error))?;
-    let incoming = Incoming::new(&sandbox.context, listener);
+    let bound = listener.and_then(|listener| listener.local_addr().map(|address| (listener, address)));
+    let (listener, address) = bound.map_err(|error| crate::imports::error::code(&error))?;
+    let incoming = Incoming::new(&sandbox.context, listener, address);
     match role {
         Role::SharedHandler => serve_shared(sandbox, &incoming).await,
         _ => serve_isolated(sandbox, &incoming).await,

@@ -30,6 +30,9 @@ section! {
         "cache": cache: PathBuf = "`conet` in the user's cache folder",
         /// How the host's own messages are written to stderr.
         "log-format": log_format: LogFormat = "`\"text\"`",
+        /// Where a line is written for each connection that ends: into a file, among the host's messages (`stderr`), or nowhere. SIGHUP
+        /// has the file opened anew. Where it is, is taken from here at the start alone.
+        "access-log": access_log: AccessLogAt = "`\"off\"`",
         /// Tenants may have coroutines that share an instance: programs of the Rust SDK, and handlers with
         /// `isolation = "shared"`. It switches on parts of wasmtime that are not in the first tier of its support,
         /// for all tenants.
@@ -113,6 +116,30 @@ impl HostSection {
                         `landlock = false`, too, or leave this out";
             found.add(privileges.span.clone(), text);
         }
+    }
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogAt {
+    /// Nowhere.
+    Off,
+    /// Among the host's messages.
+    Stderr,
+    /// Into this file.
+    File(PathBuf),
+}
+
+impl Setting for AccessLogAt {
+    const WRITTEN: &'static str = "`\"stderr\"`, `\"off\"`, or a file's path, relative to this file's folder";
+
+    fn read(value: &Spanned<DeValue<'_>>, found: &Found) -> Option<Self> {
+        let path = PathBuf::read(value, found)?;
+        Some(match path.to_str() {
+            Some("off") => AccessLogAt::Off,
+            Some("stderr") => AccessLogAt::Stderr,
+            _ => AccessLogAt::File(path),
+        })
     }
 }
 

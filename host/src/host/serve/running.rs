@@ -22,6 +22,7 @@ use super::{
     ground::Ground,
 };
 use crate::{
+    access_log::Target,
     admin::State,
     config::{
         file::{Restart, Served},
@@ -83,6 +84,7 @@ pub(super) struct Maker<'a> {
     pub(super) ground: &'a Arc<Ground>,
     pub(super) resolver: &'a Arc<Resolver>,
     pub(super) messages: &'a Messages,
+    pub(super) access_log: Option<&'a Arc<Target>>,
     pub(super) events: &'a Sender<Occurrence>,
     /// There is an admin that shows what is there.
     pub(super) seen: bool,
@@ -127,6 +129,7 @@ impl Running {
             resolver: maker.resolver.clone(),
             messages: maker.messages,
             group: group(served.weight),
+            access_log: maker.access_log,
             shares: Some(&ground.room.shares),
             roster: maker.seen.then(Arc::default),
         };
