@@ -7,10 +7,10 @@
 //! | shell | [`cli`] |
 //! | host | [`host`], [`exit`], [`package`] |
 //! | admin | [`admin`] |
-//! | wall | [`wall`] |
 //! | tenancy | [`tenancy`] |
 //! | sandbox | [`sandbox`] |
 //! | imports | [`bindings`], [`imports`], [`pool`] |
+//! | wall | [`wall`] |
 //! | facts | [`clock`], [`config`], [`access_log`], [`ending`], [`guest_log`], [`log_gate`], [`messages`], [`metrics`], [`output`], [`quota`], [`rate`], [`roster`], [`sharded`], [`shutdown`], [`kill`], [`ids`] |
 //! | runtime | the crate `conet-rt` |
 
@@ -24,8 +24,6 @@ pub mod package;
 
 pub mod admin;
 
-pub mod wall;
-
 pub mod tenancy;
 
 pub mod sandbox;
@@ -33,6 +31,8 @@ pub mod sandbox;
 pub mod bindings;
 pub mod imports;
 pub mod pool;
+
+pub mod wall;
 
 pub mod access_log;
 pub mod bandwidth;

@@ -12,6 +12,7 @@ mod syscalls;
 
 use std::{fs, io};
 
+use rustix::thread::SecureComputingMode;
 use tracing::{info, warn};
 
 use crate::config::wall::{CallFilter, Capabilities, Guard};
@@ -153,6 +154,18 @@ impl Design {
             files.map_or("0", |files| files.in_force()),
         )
     }
+}
+
+/// Shuts a process in that compiles a stranger's component, has read nothing of it yet, and is one thread: files and processes
+/// are out of its reach, and where its host has a filter of system calls, so is all but computing and its three streams.
+pub fn shut_in() -> io::Result<()> {
+    no_new_privs().map_err(io::Error::other)?;
+    // Where there is none, the filter is there, or its host has said that there is nothing.
+    let _ = files::enclose_in_nothing();
+    if rustix::thread::secure_computing_mode()? == SecureComputingMode::Filter {
+        syscalls::filter_compiler().map_err(io::Error::other)?;
+    }
+    Ok(())
 }
 
 /// What could be had; else none, which is told, or an error if it is required.

@@ -184,6 +184,11 @@ fn a_child_is_confined() {
         assert!(!environment.contains("SECRET") && !environment.contains("PATH"), "{environment:?}");
     }
     assert!(host.process().compilers().len() == 1);
+    // Two filters are its host's; two more leave it computing, and its streams.
+    for (key, expected) in [("NoNewPrivs", "1"), ("Seccomp", "2"), ("Seccomp_filters", "4")] {
+        let threads = child.of_threads(key);
+        assert!(threads.iter().all(|(_, value)| value == expected), "{key}: {threads:?}");
+    }
 }
 
 #[test]

@@ -22,6 +22,8 @@ use crate::{
 pub(super) fn design(config: &ServeConfig, path: &Path) -> Result<Design, WallError> {
     let HostSection { capabilities, no_new_privs, seccomp, landlock, driver, .. } = &config.host;
     let owner = owner(&config.host)?;
+    let mut area = area(config, path);
+    area.writes.extend(cache_folder(&config.host));
     match cache_folder(&config.host) {
         Some(folder) => {
             if let Err(error) = make_cache(&folder, owner.as_ref()) {
@@ -42,7 +44,7 @@ pub(super) fn design(config: &ServeConfig, path: &Path) -> Result<Design, WallEr
         seccomp: chosen(seccomp),
         io_uring: chosen(driver) != Driver::Epoll,
         landlock: chosen(landlock),
-        area: area(config, path),
+        area,
     })
 }
 
@@ -52,7 +54,7 @@ pub(super) fn owner(section: &HostSection) -> Result<Option<Owner>, WallError> {
     section.user.as_ref().map(|at| Owner::find(&at.value, group)).transpose()
 }
 
-/// What the file's tenants need to reach.
+/// What the file's tenants need to reach. Without the cache, they are only slower.
 pub(super) fn area(config: &ServeConfig, path: &Path) -> Area {
     let HostSection { readable, writable, admin, .. } = &config.host;
     let mut area = Area::default();
@@ -66,7 +68,6 @@ pub(super) fn area(config: &ServeConfig, path: &Path) -> Area {
     }
     area.reads.extend(readable.iter().flat_map(|at| at.value.clone()));
     area.writes.extend(writable.iter().flat_map(|at| at.value.clone()));
-    area.writes.extend(cache_folder(&config.host));
     if let Some(AccessLogAt::File(path)) = config.host.access_log.as_ref().map(|at| &at.value) {
         // It is moved away, and another one made.
         area.writes.extend(path.parent().map(Path::to_owned));

@@ -7,8 +7,8 @@ use std::{
 };
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags, path_beneath_rules,
 };
 
 /// What a configuration needs.
@@ -104,6 +104,20 @@ impl Area {
     }
 }
 
+/// Puts all files out of reach, and all processes and sockets, as far as this kernel can. What is open stays open.
+pub(super) fn enclose_in_nothing() -> Result<(), String> {
+    let asked = || {
+        let ruleset = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(ABI_KNOWN))?
+            .handle_access(AccessNet::from_all(ABI_NET_TCP))?
+            .scope(Scope::from_all(ABI_KNOWN))?
+            .create()?;
+        ruleset.restrict_self()
+    };
+    asked().map(drop).map_err(|error| error.to_string())
+}
+
 impl Files {
     /// What of these is out of reach, each with what it would take.
     pub fn outside(&self, area: &Area) -> Vec<String> {
@@ -157,6 +171,8 @@ fn mapped() -> BTreeSet<PathBuf> {
 
 /// The newest that the rules were written with: what a kernel does not know of it is left out.
 const ABI_KNOWN: ABI = ABI::V9;
+/// The first that knows of TCP.
+const ABI_NET_TCP: ABI = ABI::V4;
 
 /// Libraries, which libc loads more of to look names up; what the machine says of itself; randomness.
 const SYSTEM: &[&str] = &[

@@ -24,6 +24,30 @@ pub(super) fn filter(logs: bool, io_uring: bool) -> Result<(), String> {
     Ok(())
 }
 
+/// Filters what compiles a component, on top of what its host does not let it: nothing is opened, connected to, started or
+/// executed, and no memory becomes code.
+pub(super) fn filter_compiler() -> Result<(), String> {
+    for program in [unknown(), of_a_compiler()] {
+        let program = program.map_err(|error| error.to_string())?;
+        apply_filter_all_threads(&program).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+fn of_a_compiler() -> Result<BpfProgram, BackendError> {
+    let whole = list::OF_A_COMPILER.iter().chain(list::UNKNOWN);
+    let mut calls: BTreeMap<i64, Vec<SeccompRule>> = whole.map(|call| (*call, Vec::new())).collect();
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        calls.insert(call, vec![rule(&[masked(2, libc::PROT_EXEC, 0)])?]);
+    }
+    // Threads, and no children.
+    calls.insert(libc::SYS_clone, vec![rule(&[masked(0, libc::CLONE_THREAD, libc::CLONE_THREAD)])?]);
+    let names = [libc::PR_SET_NAME, libc::PR_SET_VMA];
+    let names = names.iter().map(|name| rule(&[is(0, *name)])).collect::<Result<_, _>>()?;
+    calls.insert(libc::SYS_prctl, names);
+    program(calls, SeccompAction::Errno(libc::EPERM as u32), SeccompAction::Allow)
+}
+
 /// What has its arguments behind a pointer is not there: libc then takes the call that came before it.
 fn unknown() -> Result<BpfProgram, BackendError> {
     let calls = list::UNKNOWN.iter().map(|call| (*call, Vec::new())).collect();

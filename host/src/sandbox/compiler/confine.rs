@@ -7,6 +7,8 @@ use rustix::process::{
     set_parent_process_death_signal, setpriority_process, setrlimit,
 };
 
+use crate::wall::shut_in;
+
 /// The limits of a child, which is a process with a group, but not a session, of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confinement {
@@ -47,9 +49,8 @@ impl Confinement {
         limit(Resource::As, self.memory_bytes.saturating_add(ADDRESSES_BESIDE_MEMORY))?;
         // It has pipes to write to, and no files.
         limit(Resource::Fsize, 0)?;
-        // Tighter walls stand here. From now on it reads stdin to its end, compiles on threads that it makes, and writes
-        // to stdout and stderr.
-        Ok(())
+        // From now on it reads stdin to its end, compiles on threads that it makes, and writes to stdout and stderr.
+        shut_in()
     }
 }
 

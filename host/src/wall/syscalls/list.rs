@@ -216,6 +216,40 @@ pub(super) const IO_URING: &[c_long] = &[SYS_io_uring_enter, SYS_io_uring_regist
 /// Its flags would have to be looked at, and are behind a pointer. libc has another call for it.
 pub(super) const UNKNOWN: &[c_long] = &[SYS_clone3];
 
+/// What a compiler takes that has its job on stdin: memory, threads, chance, and its three streams.
+pub(super) const OF_A_COMPILER: &[c_long] = &[
+    SYS_brk,
+    SYS_clock_gettime,
+    SYS_clock_nanosleep,
+    SYS_close,
+    SYS_exit,
+    SYS_exit_group,
+    SYS_fstat,
+    SYS_futex,
+    SYS_getpid,
+    SYS_getrandom,
+    SYS_gettid,
+    SYS_lseek,
+    SYS_madvise,
+    SYS_mremap,
+    SYS_munmap,
+    SYS_prlimit64,
+    SYS_read,
+    SYS_readv,
+    SYS_restart_syscall,
+    SYS_rseq,
+    SYS_rt_sigaction,
+    SYS_rt_sigprocmask,
+    SYS_rt_sigreturn,
+    SYS_sched_getaffinity,
+    SYS_sched_yield,
+    SYS_set_robust_list,
+    SYS_sigaltstack,
+    SYS_tgkill,
+    SYS_write,
+    SYS_writev,
+];
+
 /// What may be asked of `prctl`: names, and what only takes away.
 pub(super) const PRCTL: &[u32] = &[
     PR_SET_PDEATHSIG as u32,

@@ -213,6 +213,39 @@ fn rings_are_for_the_driver_that_has_them() {
 }
 
 #[test]
+fn a_compiler_computes_and_answers() {
+    let program = of_a_compiler().expect("it is right");
+    let allowed = |call, arguments| run(&program, call, arguments) == Verdict::Allowed;
+    for (name, call) in [
+        ("openat", libc::SYS_openat),
+        ("openat2", libc::SYS_openat2),
+        ("socket", libc::SYS_socket),
+        ("socketpair", libc::SYS_socketpair),
+        ("connect", libc::SYS_connect),
+        ("sendto", libc::SYS_sendto),
+        ("execve", libc::SYS_execve),
+        ("execveat", libc::SYS_execveat),
+        ("memfd_create", libc::SYS_memfd_create),
+        ("io_uring_setup", libc::SYS_io_uring_setup),
+        ("kill", libc::SYS_kill),
+        ("pidfd_open", libc::SYS_pidfd_open),
+        ("unlinkat", libc::SYS_unlinkat),
+        ("dup3", libc::SYS_dup3),
+        ("ioctl", libc::SYS_ioctl),
+        ("ptrace", libc::SYS_ptrace),
+    ] {
+        assert!(!allowed(call, [0; 6]), "{name} is let through");
+    }
+    assert!(allowed(libc::SYS_read, [0; 6]) && allowed(libc::SYS_write, [0; 6]));
+    assert!(allowed(libc::SYS_mmap, with(&[0, 4096, libc::PROT_READ | libc::PROT_WRITE])));
+    assert!(!allowed(libc::SYS_mmap, with(&[0, 4096, libc::PROT_READ | libc::PROT_EXEC])));
+    assert!(!allowed(libc::SYS_mprotect, with(&[0, 4096, libc::PROT_EXEC])));
+    assert!(allowed(libc::SYS_clone, with(&[libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND])));
+    assert!(!allowed(libc::SYS_clone, with(&[libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD])));
+    assert!(!allowed(libc::SYS_clone, with(&[libc::SIGCHLD])));
+}
+
+#[test]
 fn what_only_logs_refuses_nothing() {
     let program = known(true, true).expect("it is right");
     assert_eq!(run(&program, libc::SYS_bpf, [0; 6]), Verdict::Logged);
