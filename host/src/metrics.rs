@@ -72,12 +72,12 @@ impl Deref for Metrics {
 }
 
 macro_rules! counters {
-    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
-        /// What was counted on one thread.
+    ($(#[doc = $about:literal])+ $counters:ident: $($(#[doc = $doc:literal])+ $name:ident,)*) => {
+        $(#[doc = $about])+
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[doc = $doc])+ pub $name: Counter,)* }
+        pub struct $counters { $($(#[doc = $doc])+ pub $name: Counter,)* }
 
-        impl Counters {
+        impl $counters {
             /// Their names, each with what it counts.
             pub const ABOUT: &[(&str, &str)] = &[$((stringify!($name), concat!($($doc),+)),)*];
 
@@ -94,6 +94,30 @@ macro_rules! counters {
 }
 
 counters! {
+    /// What the host has done for all tenants together.
+    HostCounters:
+    /// Times the file was read again, and taken up.
+    reloads,
+    /// Times it was read again, and refused.
+    reloads_refused,
+    /// Components refused then, each as often as tenants have it.
+    components_refused,
+    /// Components compiled.
+    components_compiled,
+    /// Entries of the compilation cache that were damaged, and removed.
+    cache_entries_damaged,
+}
+
+impl HostCounters {
+    /// The counters by name, in the order of this file.
+    pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+        Self::sum(std::iter::once(self))
+    }
+}
+
+counters! {
+    /// What was counted on one thread.
+    Counters:
     /// Connections accepted.
     accepted,
     /// Connections reset because their address had as many as it may.

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use conet_tests::admin::Socket;
 use conet_tests::config::Config;
 use conet_tests::host::{Exit, Host, Launch};
 use conet_tests::process::{Process, Signal};
-use conet_tests::{PATIENCE, artifacts, bombs, peer, turn};
+use conet_tests::{PATIENCE, artifacts, bombs, long, peer, turn};
 
 /// A tenant that runs the component.
 fn with(config: Config, component: &Path, limits: &str) -> Config {
@@ -182,12 +183,141 @@ fn a_child_is_confined() {
     if rustix::process::geteuid().is_root() {
         let environment = proc("environ");
         assert!(!environment.contains("SECRET") && !environment.contains("PATH"), "{environment:?}");
+        let descriptors = fs::read_dir(format!("/proc/{id}/fd")).expect("it lives");
+        let mut descriptors: Vec<_> = descriptors.flatten().map(|entry| entry.file_name()).collect();
+        descriptors.sort();
+        assert_eq!(descriptors, ["0", "1", "2"]);
     }
     assert!(host.process().compilers().len() == 1);
     // Two filters are its host's; two more leave it computing, and its streams.
     for (key, expected) in [("NoNewPrivs", "1"), ("Seccomp", "2"), ("Seccomp_filters", "4")] {
         let threads = child.of_threads(key);
         assert!(threads.iter().all(|(_, value)| value == expected), "{key}: {threads:?}");
+    }
+}
+
+/// Nobody has to wait for a compiler: not a signal, not a command, and not who wants the file read again.
+#[test]
+fn the_host_does_as_it_is_told_while_it_compiles() {
+    let _turn = turn();
+    let admin = Socket::new();
+    let file = || {
+        let host = format!("[host]\ncache = \"off\"\n{}\n", admin.line());
+        Config::of(host).handler("echo", "echo-handler", "").handler("other", "echo-handler", "")
+    };
+    let with = |component: &Path, limits: &str| with(file(), component, limits);
+    let good = artifacts::text_component("run_ok");
+    let mut config = with(&good, "");
+    let host = Launch::serve(&config).start();
+    host.addr_of("other");
+    config.replace(with(&endless(), "compile-cpu = \"10m\""));
+    host.signal(Signal::HUP);
+    let child = compiling(&host);
+    assert_eq!(admin.post("/tenants/other/drain").status, 200);
+    assert_eq!(admin.get("/healthz").status, 200);
+    assert!(!child.ended(), "it compiles still");
+
+    // Asked for meanwhile, it is read once more: both times it is refused.
+    host.signal(Signal::HUP);
+    child.signal_if_there(Signal::KILL);
+    host.wait_count("ended by signal 9", 1);
+    compiling(&host).signal_if_there(Signal::KILL);
+    host.wait_count("all goes on as it was", 2);
+    let metrics = admin.get("/metrics").body;
+    for counted in [
+        "conet_reloads_refused_total 2",
+        "conet_components_refused_total 2",
+        "conet_reloads_total 0",
+        // The echo and the program.
+        "conet_components_compiled_total 2",
+    ] {
+        assert!(metrics.contains(&format!("\n{counted}\n")), "{counted}: {metrics}");
+    }
+
+    host.signal(Signal::HUP);
+    let child = compiling(&host);
+    host.signal(Signal::TERM);
+    host.wait_exit().assert_code(0);
+    wait_until("the child ends", || child.ended());
+}
+
+/// A hundred times something that was a component: each is right, or refused in a line.
+#[test]
+fn damaged_components_are_right_or_refused_in_a_line() {
+    let _turn = turn();
+    let whole = fs::read(artifacts::guest("ending")).expect("cargo built it");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut random = 88_172_645_463_325_252_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random as usize % below
+    };
+    let (mut right, mut wrong) = (0, 0);
+    for round in 0..if long() { 20 } else { 2 } {
+        let mut config = Config::of("[host]\ncache = \"off\"\nshared-instances = true\n");
+        for number in 0..DAMAGED {
+            let mut bytes = whole.clone();
+            match number % 4 {
+                // Cut off, a byte changed, some changed, a piece of it somewhere else in it.
+                0 => bytes.truncate(next(whole.len())),
+                1 => bytes[next(whole.len())] ^= 1 << next(8),
+                2 => (0..next(20)).for_each(|_| bytes[next(whole.len())] = next(256) as u8),
+                _ => {
+                    let (from, to, length) = (next(whole.len()), next(whole.len()), next(200));
+                    let piece = whole[from..(from + length).min(whole.len())].to_vec();
+                    bytes.splice(to..to, piece);
+                }
+            }
+            let path = folder.path().join(format!("{round}-{number}.wasm"));
+            fs::write(&path, bytes).expect("the folder is ours");
+            config = config.with(&format!("[[tenant]]\nname = \"t{number}\"\ncomponent = {path:?}"));
+        }
+        let exit = Launch::check(&config).start().wait_exit_within(PATIENCE * 10);
+        assert!([0, 2, 4].contains(&exit.code()), "{exit:?}");
+        assert!(!exit.stderr.contains("panicked"), "{exit:?}");
+        let lines: Vec<&str> = exit.stderr.lines().collect();
+        let (count, problems) = lines.split_last().expect("not all of them are right");
+        assert_eq!(*count, format!("{} problems", problems.len()));
+        for line in problems {
+            assert!(line.contains(".wasm: ") && line.len() < 1000, "{line}");
+        }
+        wrong += problems.len();
+        right += DAMAGED - problems.len();
+    }
+    assert!(right > 0 && wrong > right, "{right} are right, {wrong} are refused");
+}
+
+/// What is in the cache and is not what conet put there is compiled again.
+#[test]
+fn damaged_entries_of_the_cache_are_counted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let cache = folder.path().join("cache");
+    let admin = Socket::new();
+    let config = Config::of(format!("[host]\ncache = {cache:?}\n{}\n", admin.line()));
+    let config = config.handler("echo", "echo-handler", "");
+    // What is found in the cache, and what is compiled.
+    for (damaged, compiled) in [(0, 1), (0, 0), (1, 1)] {
+        let host = Launch::serve(&config).start();
+        peer::echo_exact(host.connect_to("echo"), 1000);
+        let metrics = admin.get("/metrics").body;
+        for counted in [
+            format!("conet_cache_entries_damaged_total {damaged}"),
+            format!("conet_components_compiled_total {compiled}"),
+        ] {
+            assert!(metrics.contains(&format!("\n{counted}\n")), "{counted}: {metrics}");
+        }
+        host.stop();
+        if compiled == 0 {
+            let files = fs::read_dir(&cache).expect("the host made it").flatten().map(|file| file.path());
+            let entry = files.max_by_key(|path| fs::metadata(path).map_or(0, |file| file.len()));
+            let entry = entry.expect("one was written");
+            let mut bytes = fs::read(&entry).expect("it is ours");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(&entry, bytes).expect("it is ours");
+        }
     }
 }
 
@@ -239,7 +369,8 @@ fn compiling(host: &Host) -> Process {
     wait_until("a child compiles", || {
         child = host.process().compilers().pop();
         assert!(!host.process().ended(), "{host:?}");
-        child.is_some()
+        // Before it is the program that it shall be, its host waits for it.
+        child.and_then(|child| child.proc_file("cmdline")).is_some_and(|line| line.contains("compile-child"))
     });
     child.expect("waited for")
 }
@@ -257,5 +388,7 @@ fn endless() -> PathBuf {
     bombs::live_locals(24_000)
 }
 
+/// Components damaged at a time.
+const DAMAGED: usize = 100;
 /// Different components in one file.
 const MANY: usize = 50;

@@ -37,6 +37,7 @@ mod worker;
 
 pub mod budget;
 mod executor;
+mod inherit;
 
 mod driver;
 mod reactor;
@@ -55,6 +56,7 @@ mod sync;
 pub use buf::{BUF_BYTES, Buf};
 pub use driver::{DriverKind, Unavailable};
 pub use executor::{Group, JoinError, Task};
+pub use inherit::close_on_exec;
 pub use remote::{Stopped, WorkerId};
 pub use stack::{Stack, Stacks};
 pub use worker::{Handle, Hooks, Worker, WorkerConfig, block_on, flush, spawn, spawn_in};

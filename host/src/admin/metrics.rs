@@ -7,12 +7,16 @@ use super::{
     exposition::{Exposition, Kind},
     process::{mappings, mappings_max},
 };
-use crate::{metrics::Counters, roster::Doing};
+use crate::{
+    metrics::{Counters, HostCounters},
+    roster::Doing,
+};
 
 /// All metrics, as Prometheus reads them.
 pub(super) fn metrics(host: &HostStatus, tenants: &[Observation], rosters: &[TenantRoster]) -> String {
     let mut text = Exposition::default();
     process(&mut text, host);
+    host_counters(&mut text, host);
     counters(&mut text, tenants);
     circuits(&mut text, tenants);
     meters(&mut text, tenants);
@@ -41,6 +45,13 @@ fn process(text: &mut Exposition, host: &HostStatus) {
     }
     text.family("process_cpu_seconds_total", Kind::Counter, "CPU time of all threads, in user and system.")
         .sample(&[], process.cpu_seconds);
+}
+
+fn host_counters(text: &mut Exposition, host: &HostStatus) {
+    for (name, help) in HostCounters::ABOUT {
+        let count = host.counters.get(*name).copied().unwrap_or_default();
+        text.family(&format!("conet_{name}_total"), Kind::Counter, help).sample(&[], count);
+    }
 }
 
 fn counters(text: &mut Exposition, tenants: &[Observation]) {

@@ -229,7 +229,14 @@ mod tests {
     impl Observed for Host {
         fn host(&self) -> HostStatus {
             let process = Process::read();
-            HostStatus { version: String::new(), phase: self.0, uptime_seconds: 0.0, workers: 1, process }
+            HostStatus {
+                version: String::new(),
+                phase: self.0,
+                uptime_seconds: 0.0,
+                workers: 1,
+                counters: Default::default(),
+                process,
+            }
         }
 
         fn tenants(&self) -> Vec<Observation> {

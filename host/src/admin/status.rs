@@ -21,6 +21,8 @@ pub struct HostStatus {
     pub uptime_seconds: f64,
     /// Threads that run guests.
     pub workers: usize,
+    /// What has been counted for all tenants together, by name.
+    pub counters: BTreeMap<String, u64>,
     /// What the system tells of it.
     pub process: Process,
 }

@@ -26,6 +26,8 @@ pub(super) enum Occurrence {
     Signal,
     /// The file is to be read anew.
     Reload,
+    /// What it asks for is ready, or is refused.
+    MadeReady,
     /// Of the tenant with this number.
     Tenant(usize, Event),
     /// All that guests have printed is written.

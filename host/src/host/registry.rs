@@ -1,6 +1,7 @@
 //! What the admin is told of the host: written by the main thread, read by the admin's.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpListener},
     path::Path,
     sync::{
@@ -23,6 +24,7 @@ use crate::{
     exit::StartError,
     imports::Context,
     messages::Messages,
+    metrics::HostCounters,
     tenancy::role::Role,
     wall::Owner,
 };
@@ -31,6 +33,7 @@ use crate::{
 pub(super) struct Registry {
     began: Instant,
     events: Sender<Occurrence>,
+    counters: Arc<HostCounters>,
     now: Mutex<Now>,
 }
 
@@ -69,9 +72,9 @@ pub(super) struct Registered {
 
 impl Registry {
     /// Of a host that starts; commands become `events`.
-    pub(super) fn new(events: Sender<Occurrence>) -> Self {
+    pub(super) fn new(events: Sender<Occurrence>, counters: Arc<HostCounters>) -> Self {
         let now = Mutex::new(Now { phase: Phase::Starting, workers: 0, tenants: Vec::new() });
-        Self { began: Instant::now(), events, now }
+        Self { began: Instant::now(), events, counters, now }
     }
 
     /// How far the host is now.
@@ -117,6 +120,10 @@ impl Registry {
     }
 }
 
+fn owned(counters: Vec<(&'static str, u64)>) -> BTreeMap<String, u64> {
+    counters.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
 fn admin_socket(path: &Path, owner: Option<&Owner>) -> Result<AdminSocket, StartError> {
     let socket = AdminSocket::bind(path).and_then(|socket| match owner {
         Some(owner) => socket.hand_to(owner.ids()).map(|()| socket),
@@ -136,6 +143,7 @@ impl Observed for Registry {
             phase,
             uptime_seconds: self.began.elapsed().as_secs_f64(),
             workers,
+            counters: owned(self.counters.snapshot()),
             process: Process::read(),
         }
     }
@@ -191,7 +199,7 @@ impl Registered {
             instances: (&*context.instances).into(),
             memory_bytes: (&*context.memory).into(),
             pools: context.pools.stats().into(),
-            counters: counters.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+            counters: owned(counters),
         };
         Observation { status, calls: context.metrics.call_histograms() }
     }

@@ -186,7 +186,9 @@ impl Host {
                     }
                 }
                 // Only `serve` has a file and an admin.
-                Some(Occurrence::Flushed | Occurrence::Reload | Occurrence::Ordered(_)) => {}
+                Some(
+                    Occurrence::Flushed | Occurrence::Reload | Occurrence::MadeReady | Occurrence::Ordered(_),
+                ) => {}
                 None => {
                     let left = counted(self.tenant.context().coroutines.used());
                     self.say(format_args!("the drain's deadline has passed: cutting off {left}"));

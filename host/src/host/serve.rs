@@ -4,6 +4,7 @@
 mod ground;
 mod orders;
 mod ready;
+mod reload;
 mod running;
 mod sockets;
 
@@ -23,7 +24,7 @@ use tracing::{error, info, warn};
 
 use super::{
     counted,
-    design::{area, design},
+    design::design,
     log_counters,
     occurrence::{Occurrence, next, take_signals},
     plan::plans,
@@ -37,6 +38,7 @@ use crate::{
     exit::{Exit, StartError},
     imports::resolve::Resolver,
     messages::Messages,
+    metrics::HostCounters,
     sandbox::compiler::Compiler,
     tenancy::tenant::Event,
     wall::Wall,
@@ -45,6 +47,7 @@ use crate::{
 use ground::Ground;
 pub(super) use ground::engines_to_check;
 use ready::Ready;
+use reload::Reload;
 use running::{Maker, Running};
 use sockets::Sockets;
 
@@ -60,6 +63,8 @@ pub fn serve(
     let plans = plans(config, source)?;
     let path = PathBuf::from(&source.name);
     let design = design(config, &path)?;
+    let counters = Arc::new(HostCounters::default());
+    let compiler = Arc::new(Compiler::in_children(counters.clone())?);
     // What takes root's powers, and after that nothing has them.
     let sockets = Sockets::default().for_plans(&plans)?;
     let doors = Doors::open(&config.host, design.owner.as_ref())?;
@@ -69,16 +74,17 @@ pub fn serve(
     let starting = signals.begin(events.clone())?;
     // By who goes on, who has to open it anew.
     let access_log = access_log(&config.host, format, messages)?;
-    let registry = Arc::new(Registry::new(events.clone()));
+    let registry = Arc::new(Registry::new(events.clone(), counters.clone()));
     // Before anything is compiled, to tell that the host starts.
     let admin = registry.serve(doors, messages)?;
-    let compiler = Arc::new(Compiler::in_children()?);
     let ready = Ready::new(config, source, plans, None, &compiler)?;
     let mut host = Host {
         path,
         ground: ready.ground.clone(),
         compiler,
         sockets,
+        reload: None,
+        counters,
         tenants: BTreeMap::new(),
         next_number: Cell::new(0),
         resolver: Arc::new(Resolver::new()),
@@ -124,6 +130,9 @@ struct Host {
     path: PathBuf,
     ground: Arc<Ground>,
     compiler: Arc<Compiler>,
+    /// One that is under way.
+    reload: Option<Reload>,
+    counters: Arc<HostCounters>,
     sockets: Sockets,
     /// Versions of tenants, those that are to end, too.
     tenants: BTreeMap<usize, Running>,
@@ -158,7 +167,7 @@ struct Change {
 impl Host {
     /// Makes new versions of what is not so yet. An error has changed nothing.
     fn prepare(&mut self, ready: Ready, rehearse: bool) -> Result<Change, StartError> {
-        let Ready { ground, plans, components } = ready;
+        let Ready { ground, plans, components, .. } = ready;
         let ground = &ground;
         let sockets = self.sockets.for_plans(&plans)?;
         let maker = self.maker(ground);
@@ -241,54 +250,6 @@ impl Host {
         }
     }
 
-    /// Tells what came of it, or why all goes on as it was.
-    fn reload(&mut self) -> Result<String, String> {
-        // Whatever the file says: it may have been moved away, and that be all that is told.
-        if let Some(Err(error)) = self.access_log.as_ref().map(|target| target.reopen()) {
-            warn!("the access log goes on as it was: it cannot be opened anew: {error}");
-        }
-        if self.wishes.begun() {
-            return Err("the host is ending".to_owned());
-        }
-        match self.try_reload() {
-            Ok(summary) => {
-                self.messages.say(format_args!("reloaded {}: {summary}", self.path.display()));
-                Ok(summary)
-            }
-            Err(error) => {
-                let mut error = error.to_string();
-                if self.wall.files.is_some() && error.contains(DENIED) {
-                    error.push_str(PERHAPS_THE_WALL);
-                }
-                self.messages.say(format_args!("{error}"));
-                self.messages.say(format_args!("the file is refused, and all goes on as it was"));
-                Err(error)
-            }
-        }
-    }
-
-    fn try_reload(&mut self) -> anyhow::Result<String> {
-        let (config, source) = ServeConfig::read(&self.path)?;
-        self.is_within_reach(&config)?;
-        let plans = plans(&config, &source)?;
-        let ready = Ready::new(&config, &source, plans, Some(&self.ground), &self.compiler)?;
-        let change = self.prepare(ready, true)?;
-        let summary = change.summary.clone();
-        self.carry_out(change)?;
-        if self.wall_section != config.host.wall_fingerprint() {
-            self.messages
-                .say(format_args!("[host]: what it says of the wall holds from the host's next start on"));
-        }
-        Ok(summary)
-    }
-
-    /// What a tenant could not read would be an error; what it could not write, it would find out itself, and late.
-    fn is_within_reach(&self, config: &ServeConfig) -> Result<(), StartError> {
-        let area = area(config, &self.path);
-        let outside = self.wall.files.as_ref().map(|files| files.outside(&area)).unwrap_or_default();
-        if outside.is_empty() { Ok(()) } else { Err(StartError::OutOfReach(outside)) }
-    }
-
     /// Waits for the end.
     fn watch(mut self, happened: &Receiver<Occurrence>) -> Exit {
         // While the host ends.
@@ -302,8 +263,8 @@ impl Host {
                     Some(Wish::CutOff) => break Exit::CutOff,
                     None => {}
                 },
-                // What came of it has been said.
-                Some(Occurrence::Reload) => drop(self.reload()),
+                Some(Occurrence::Reload) => self.reload(None),
+                Some(Occurrence::MadeReady) => self.made_ready(),
                 Some(Occurrence::Ordered(order)) => self.ordered(order),
                 Some(Occurrence::Tenant(number, event)) => self.happened(number, event),
                 Some(Occurrence::Flushed) => {}
@@ -361,6 +322,8 @@ impl Host {
 
     fn drain(&mut self) {
         self.registry.set_phase(Phase::Draining);
+        // What a reload would bring is not wanted any more.
+        self.compiler.stop();
         // Nobody shall wait in the backlog of a port that is not served any more.
         self.sockets = Sockets::default();
         let now = Instant::now();

@@ -10,6 +10,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -21,12 +22,15 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::metrics::HostCounters;
+
 /// A folder of compiled components. Cheap to use from several processes at once.
 pub struct Cache {
     dir: Dir,
     path: PathBuf,
     secret: [u8; SECRET_BYTES],
     bytes_max: u64,
+    counters: Arc<HostCounters>,
 }
 
 /// What compiled code depends on; as a name, 64 hexadecimal digits.
@@ -72,7 +76,12 @@ impl Cache {
             return Err(CacheError::Shared { path: path.into(), mode: metadata.mode() & 0o777 });
         }
         let secret = open_secret(&dir, path, own)?;
-        Ok(Cache { dir, path: path.into(), secret, bytes_max })
+        Ok(Cache { dir, path: path.into(), secret, bytes_max, counters: Arc::default() })
+    }
+
+    /// The same, counting there.
+    pub fn counted(self, counters: Arc<HostCounters>) -> Cache {
+        Cache { counters, ..self }
     }
 
     /// The entry's bytes, exactly as stored. An entry that fails its check is removed.
@@ -125,6 +134,7 @@ impl Cache {
     fn reject(&self, key: &CacheKey, error: &io::Error) -> Option<Vec<u8>> {
         let (path, name) = (self.path.display(), &key.0);
         tracing::warn!(%path, name, %error, "an entry of the compilation cache is damaged: removed, compiling again");
+        self.counters.cache_entries_damaged.increment();
         let _ = self.dir.remove_file(name);
         None
     }

@@ -15,7 +15,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -24,7 +24,7 @@ use std::{
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::{component::LoadError, engine::Codegen, stack_check, threads};
-use crate::config::limits::CompileLimits;
+use crate::{config::limits::CompileLimits, metrics::HostCounters};
 
 pub use confine::Confinement;
 
@@ -35,6 +35,7 @@ pub struct Compiler {
     /// Tenants run beside it.
     gives_way: AtomicBool,
     turn: Mutex<()>,
+    counters: Arc<HostCounters>,
 }
 
 #[derive(Debug)]
@@ -83,17 +84,23 @@ pub enum CompileError {
 impl Compiler {
     /// One that compiles in this process, without limits: for who brings the component as well as the machine.
     pub fn here() -> Self {
-        Self::at(Place::Here)
+        Self::at(Place::Here, Arc::default())
     }
 
     /// One that compiles in children of this process.
-    pub fn in_children() -> io::Result<Self> {
+    pub fn in_children(counters: Arc<HostCounters>) -> io::Result<Self> {
+        // What this process was started with, and knows nothing of, is nothing to them either.
+        if let Err(error) = conet_rt::close_on_exec() {
+            tracing::warn!(
+                "descriptors that this process was started with are open in its children, too: {error}"
+            );
+        }
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self::at(Place::Child(stop)))
+        Ok(Self::at(Place::Child(stop), counters))
     }
 
-    fn at(place: Place) -> Self {
-        Self { place, gives_way: AtomicBool::new(false), turn: Mutex::default() }
+    fn at(place: Place, counters: Arc<HostCounters>) -> Self {
+        Self { place, gives_way: AtomicBool::new(false), turn: Mutex::default(), counters }
     }
 
     /// From now on tenants run, who go first: children get what they leave of the processors.
@@ -109,6 +116,11 @@ impl Compiler {
         }
     }
 
+    /// Where it counts.
+    pub fn counters(&self) -> &Arc<HostCounters> {
+        &self.counters
+    }
+
     /// Who has it may compile.
     pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
@@ -121,13 +133,14 @@ impl Compiler {
         codegen: &Codegen,
         limits: &CompileLimits,
     ) -> Result<Vec<u8>, LoadError> {
-        match &self.place {
+        let code = match &self.place {
             Place::Here => code(component, codegen),
             Place::Child(stop) => {
                 let gives_way = self.gives_way.load(Ordering::Relaxed);
                 process::compile(component, codegen, limits, gives_way, stop)
             }
-        }
+        };
+        code.inspect(|_| self.counters.components_compiled.increment())
     }
 }
 

@@ -239,8 +239,9 @@ fn every_limit_is_specified_counted_and_tested() {
         .filter(|line| line.starts_with("| "))
         .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
         .collect();
+    let (of_tenant, of_host) = (crate::metrics::Metrics::default(), crate::metrics::HostCounters::default());
     let counters: Vec<&str> =
-        crate::metrics::Metrics::default().snapshot().iter().map(|(name, _)| *name).collect();
+        of_tenant.snapshot().iter().chain(&of_host.snapshot()).map(|(name, _)| *name).collect();
     let quoted =
         |text: &str| -> Vec<String> { text.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
     for key in limits::LimitsSection::KEYS {

@@ -119,7 +119,7 @@ pub(in super::super) fn engines_to_check(
     plans: &[Plan],
 ) -> Result<Engines, StartError> {
     let options = EngineOptions { coroutines_max: 1, ..options(plans) };
-    engines(config, options, 1, Arc::new(Compiler::in_children()?))
+    engines(config, options, 1, Arc::new(Compiler::in_children(Arc::default())?))
 }
 
 fn engines(
@@ -129,6 +129,7 @@ fn engines(
     compiler: Arc<Compiler>,
 ) -> Result<Engines, StartError> {
     let cache = open_cache(cache_folder(&config.host).as_deref());
+    let cache = cache.map(|cache| cache.counted(compiler.counters().clone()));
     Engines::new(options, instances_max as u32, cache, compiler)
         .map_err(|error| StartError::Load { path: "the host".into(), error })
 }

@@ -11,16 +11,18 @@ use crate::{
 };
 
 impl Host {
-    /// Does what it says, and answers.
+    /// Does what it says, and answers, at once or later.
     pub(super) fn ordered(&mut self, order: Order) {
         let answer = match &order.command {
-            Command::Reload => match self.reload() {
-                Ok(summary) => Answer::Done(format!("reloaded: {summary}")),
-                Err(why) => Answer::Refused(why),
-            },
+            // It takes its time, and answers then.
+            Command::Reload => return self.reload(Some(order)),
             Command::Drain(name) => self.drain_alone(name),
             Command::Restart(name) => self.restart_now(name),
         };
+        self.answer(order, answer);
+    }
+
+    pub(super) fn answer(&mut self, order: Order, answer: Answer) {
         info!("the admin's command {:?}: {answer:?}", order.command);
         // Who has the answer shall see what it says.
         self.register();

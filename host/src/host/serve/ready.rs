@@ -22,6 +22,8 @@ pub(super) struct Ready {
     /// Tenants, with what their instances are made of.
     pub(super) plans: Vec<Plan>,
     pub(super) components: Vec<Component>,
+    /// What the file says of the wall.
+    pub(super) wall_section: String,
 }
 
 impl Ready {
@@ -38,6 +40,6 @@ impl Ready {
             None => Arc::new(Ground::new(config, &plans, before.map(|before| &**before), compiler)?),
         };
         let components = load(&ground.room.engines, &plans, source)?;
-        Ok(Self { ground, plans, components })
+        Ok(Self { ground, plans, components, wall_section: config.host.wall_fingerprint() })
     }
 }

@@ -1,0 +1,150 @@
+//! The file read again. What takes its time, compiling above all, is done on a thread of its own while the tenants are looked
+//! after and signals act at once; what changes the tenants, on the main thread.
+
+use std::{
+    io,
+    sync::mpsc::Sender,
+    thread::{self, JoinHandle},
+};
+
+use tracing::warn;
+
+use super::{
+    super::{design::area, occurrence::Occurrence, plan::plans},
+    DENIED, Host, PERHAPS_THE_WALL,
+    ready::Ready,
+};
+use crate::{
+    admin::{Answer, Order},
+    config::file::{ServeConfig, Source},
+    exit::StartError,
+};
+
+/// One that is under way.
+pub(super) struct Reload {
+    /// Makes ready what the file asks for, and then tells of it.
+    thread: JoinHandle<Result<Ready, StartError>>,
+    /// Who waits for the answer.
+    orders: Vec<Order>,
+    /// The file is to be read once more after it, as it may have changed since: for these.
+    again: Option<Vec<Order>>,
+}
+
+impl Host {
+    /// Begins to read the file again, for who has asked.
+    pub(super) fn reload(&mut self, order: Option<Order>) {
+        // Whatever the file says: it may have been moved away, and that be all that is told.
+        if let Some(Err(error)) = self.access_log.as_ref().map(|target| target.reopen()) {
+            warn!("the access log goes on as it was: it cannot be opened anew: {error}");
+        }
+        match &mut self.reload {
+            Some(reload) => reload.again.get_or_insert_default().extend(order),
+            None => self.begin(order.into_iter().collect()),
+        }
+    }
+
+    fn begin(&mut self, orders: Vec<Order>) {
+        if self.wishes.begun() {
+            return self.answer_all(orders, &Answer::Refused(ENDING.to_owned()));
+        }
+        let (config, source) = match self.read() {
+            Ok(read) => read,
+            Err(error) => return self.finish(Err(error), orders),
+        };
+        let (ground, compiler, told) =
+            (self.ground.clone(), self.compiler.clone(), Told(self.events.clone()));
+        let make = move || {
+            let _told = told;
+            let plans = plans(&config, &source)?;
+            Ready::new(&config, &source, plans, Some(&ground), &compiler)
+        };
+        match thread::Builder::new().name("reload".into()).spawn(make) {
+            Ok(thread) => self.reload = Some(Reload { thread, orders, again: None }),
+            Err(error) => self.finish(Err(error.into()), orders),
+        }
+    }
+
+    fn read(&self) -> Result<(ServeConfig, Source), StartError> {
+        let (config, source) = ServeConfig::read(&self.path)?;
+        self.is_within_reach(&config)?;
+        Ok((config, source))
+    }
+
+    /// What a tenant could not read would be an error; what it could not write, it would find out itself, and late.
+    fn is_within_reach(&self, config: &ServeConfig) -> Result<(), StartError> {
+        let area = area(config, &self.path);
+        let outside = self.wall.files.as_ref().map(|files| files.outside(&area)).unwrap_or_default();
+        if outside.is_empty() { Ok(()) } else { Err(StartError::OutOfReach(outside)) }
+    }
+
+    /// What the file asks for is ready, or is refused.
+    pub(super) fn made_ready(&mut self) {
+        let Some(Reload { thread, orders, again }) = self.reload.take() else { return };
+        // It has told of its end, which it is at.
+        let ready = thread.join().unwrap_or_else(|_| Err(io::Error::other("a panic, told above").into()));
+        self.finish(ready, orders);
+        if let Some(orders) = again {
+            self.begin(orders);
+        }
+    }
+
+    /// Takes up what is ready; tells what came of it, or why all goes on as it was.
+    fn finish(&mut self, ready: Result<Ready, StartError>, orders: Vec<Order>) {
+        if self.wishes.begun() {
+            return self.answer_all(orders, &Answer::Refused(ENDING.to_owned()));
+        }
+        let answer = match ready.and_then(|ready| self.take_up(ready)) {
+            Ok(summary) => {
+                self.messages.say(format_args!("reloaded {}: {summary}", self.path.display()));
+                self.counters.reloads.increment();
+                Answer::Done(format!("reloaded: {summary}"))
+            }
+            Err(error) => {
+                let mut told = error.to_string();
+                if self.wall.files.is_some() && told.contains(DENIED) {
+                    told.push_str(PERHAPS_THE_WALL);
+                }
+                self.messages.say(format_args!("{told}"));
+                self.messages.say(format_args!("the file is refused, and all goes on as it was"));
+                self.counters.reloads_refused.increment();
+                if let StartError::Config(problems) = &error
+                    && problems.of_components
+                {
+                    self.counters.components_refused.add(problems.problems.len() as u64);
+                }
+                Answer::Refused(told)
+            }
+        };
+        self.answer_all(orders, &answer);
+    }
+
+    fn take_up(&mut self, ready: Ready) -> Result<String, StartError> {
+        let wall_section = ready.wall_section.clone();
+        let change = self.prepare(ready, true)?;
+        let summary = change.summary.clone();
+        self.carry_out(change)?;
+        if self.wall_section != wall_section {
+            self.messages
+                .say(format_args!("[host]: what it says of the wall holds from the host's next start on"));
+        }
+        Ok(summary)
+    }
+
+    fn answer_all(&mut self, orders: Vec<Order>, answer: &Answer) {
+        for order in orders {
+            self.answer(order, answer.clone());
+        }
+    }
+}
+
+/// Tells the main thread when it is dropped: at the end of a thread, or its panic.
+struct Told(Sender<Occurrence>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // The host is gone only when the process ends.
+        let _ = self.0.send(Occurrence::MadeReady);
+    }
+}
+
+const ENDING: &str = "the host is ending";
