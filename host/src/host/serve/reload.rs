@@ -93,25 +93,26 @@ impl Host {
         if self.wishes.begun() {
             return self.answer_all(orders, &Answer::Refused(ENDING.to_owned()));
         }
+        // Counted before it is said: who has read of it finds it.
         let answer = match ready.and_then(|ready| self.take_up(ready)) {
             Ok(summary) => {
-                self.messages.say(format_args!("reloaded {}: {summary}", self.path.display()));
                 self.counters.reloads.increment();
+                self.messages.say(format_args!("reloaded {}: {summary}", self.path.display()));
                 Answer::Done(format!("reloaded: {summary}"))
             }
             Err(error) => {
-                let mut told = error.to_string();
-                if self.wall.files.is_some() && told.contains(DENIED) {
-                    told.push_str(PERHAPS_THE_WALL);
-                }
-                self.messages.say(format_args!("{told}"));
-                self.messages.say(format_args!("the file is refused, and all goes on as it was"));
                 self.counters.reloads_refused.increment();
                 if let StartError::Config(problems) = &error
                     && problems.of_components
                 {
                     self.counters.components_refused.add(problems.problems.len() as u64);
                 }
+                let mut told = error.to_string();
+                if self.wall.files.is_some() && told.contains(DENIED) {
+                    told.push_str(PERHAPS_THE_WALL);
+                }
+                self.messages.say(format_args!("{told}"));
+                self.messages.say(format_args!("the file is refused, and all goes on as it was"));
                 Answer::Refused(told)
             }
         };
