@@ -20,7 +20,7 @@ use std::{
     time::Instant,
 };
 
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::{
     counted,
