@@ -19,7 +19,7 @@ pub mod terminal;
 
 use std::{
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     sync::Arc,
     thread::{self, JoinHandle},
 };
@@ -63,6 +63,7 @@ pub struct Observation {
 pub struct Admin {
     // In this order: nobody else has a socket of this name before it is removed.
     socket: Option<AdminSocket>,
+    address: Option<SocketAddr>,
     /// Dropped, it tells the thread to end.
     end: Option<oneshot::Sender<()>>,
     /// None once joined.
@@ -77,6 +78,7 @@ impl Admin {
         probes: Option<TcpListener>,
         observed: Arc<dyn Observed>,
     ) -> io::Result<Self> {
+        let local = address.as_ref().map(TcpListener::local_addr).transpose()?;
         let unix = socket.as_ref().map(AdminSocket::listener).transpose()?;
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
         let (end, ended) = oneshot::channel();
@@ -94,7 +96,12 @@ impl Admin {
                 }
             });
         })?;
-        Ok(Self { socket, end: Some(end), thread: Some(thread) })
+        Ok(Self { socket, address: local, end: Some(end), thread: Some(thread) })
+    }
+
+    /// Where it can be reached over TCP.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
     }
 }
 

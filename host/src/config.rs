@@ -10,3 +10,4 @@ pub mod net;
 pub mod tenant;
 pub mod units;
 pub mod wall;
+pub mod warn;

@@ -1,12 +1,20 @@
 //! What a tenant's guests print, as lines of the host's log: each with who printed it, within a rate, and such that
 //! no line can pass for another's.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use crate::{metrics::Metrics, rate::Rate};
+use crate::{
+    config::{units::show_size, warn::Warn},
+    metrics::Metrics,
+    rate::Rate,
+    warnings::Warnings,
+};
 
 /// The log of one tenant's guests.
 pub struct GuestLog {
@@ -14,6 +22,7 @@ pub struct GuestLog {
     rate: Rate,
     line_bytes_max: usize,
     metrics: Arc<Metrics>,
+    warnings: Arc<Warnings>,
     /// Lines left out since the last one that was not.
     lost: AtomicU64,
 }
@@ -35,6 +44,7 @@ impl GuestLog {
         bytes_per_second_max: usize,
         line_bytes_max: usize,
         metrics: Arc<Metrics>,
+        warnings: Arc<Warnings>,
     ) -> Arc<Self> {
         let rate = bytes_per_second_max as u64;
         Arc::new(Self {
@@ -42,6 +52,7 @@ impl GuestLog {
             rate: Rate::new(rate, rate.saturating_mul(BURST_SECONDS)),
             line_bytes_max,
             metrics,
+            warnings,
             lost: AtomicU64::new(0),
         })
     }
@@ -51,8 +62,22 @@ impl GuestLog {
         LineWriter { log: self.clone(), stream, coroutine, line: Vec::new(), cut: false }
     }
 
+    fn allows(&self, bytes: u64) -> bool {
+        let warns = self.warnings.lets_pass(Warn::LogRate);
+        let needed = warns.then(|| self.warnings.rate_seen(Warn::LogRate, bytes, BURST));
+        if self.rate.try_take(bytes) {
+            return true;
+        }
+        if let Some(needed) = needed {
+            let line = show_size(needed.next_multiple_of(1 << 10));
+            self.warnings.would_deny(Warn::LogRate, "lines that guests print", format_args!("{line:?}"));
+        }
+        warns
+    }
+
     fn line(&self, stream: &str, coroutine: u64, line: &[u8], cut: bool) {
-        if !self.rate.try_take(line.len() as u64 + LINE_OVERHEAD_BYTES) {
+        let bytes = line.len() as u64 + LINE_OVERHEAD_BYTES;
+        if !self.allows(bytes) {
             self.lost.fetch_add(1, Ordering::Relaxed);
             self.metrics.log_lines_lost.increment();
             return;
@@ -106,5 +131,6 @@ impl Drop for LineWriter {
 
 /// What may be printed at once after a pause, as seconds of the rate.
 const BURST_SECONDS: u64 = 4;
+const BURST: Duration = Duration::from_secs(BURST_SECONDS);
 /// An empty line is one, too.
 const LINE_OVERHEAD_BYTES: u64 = 64;

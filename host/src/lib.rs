@@ -11,7 +11,7 @@
 //! | sandbox | [`sandbox`] |
 //! | imports | [`bindings`], [`imports`], [`pool`] |
 //! | wall | [`wall`] |
-//! | facts | [`clock`], [`config`], [`access_log`], [`ending`], [`guest_log`], [`log_gate`], [`messages`], [`metrics`], [`output`], [`quota`], [`rate`], [`roster`], [`sharded`], [`shutdown`], [`kill`], [`ids`] |
+//! | facts | [`clock`], [`config`], [`access_log`], [`ending`], [`guest_log`], [`log_gate`], [`messages`], [`metrics`], [`output`], [`quota`], [`rate`], [`roster`], [`sharded`], [`shutdown`], [`kill`], [`ids`], [`warnings`] |
 //! | runtime | the crate `conet-rt` |
 
 #![deny(unsafe_code)]
@@ -52,3 +52,4 @@ pub mod rate;
 pub mod roster;
 pub mod sharded;
 pub mod shutdown;
+pub mod warnings;

@@ -17,6 +17,8 @@ use waiting::Waiting;
 #[derive(Debug)]
 pub struct Quota {
     max: u64,
+    /// What is beyond `max` is given, too, as far as what it lies within has it.
+    lenient: bool,
     used: AtomicU64,
     peak: AtomicU64,
     /// Tasks inside `acquire` and `drained`.
@@ -35,16 +37,28 @@ pub struct Permit {
 impl Quota {
     /// A quota of `max` units, none used.
     pub fn new(max: u64) -> Arc<Self> {
-        Arc::new(Self::made(max, None))
+        Arc::new(Self::made(max, None, false))
     }
 
     /// A quota of `max` units, each of which is one of `within`, too.
     pub fn within(within: &Arc<Quota>, max: u64) -> Arc<Self> {
-        Arc::new(Self::made(max, Some(within.clone())))
+        Arc::new(Self::made(max, Some(within.clone()), false))
     }
 
-    fn made(max: u64, within: Option<Arc<Quota>>) -> Self {
-        Self { max, used: AtomicU64::new(0), peak: AtomicU64::new(0), waiting: Waiting::default(), within }
+    /// As [`within`](Quota::within), but that nobody is refused, or waits, for more than `max`: [`beyond`](Quota::beyond) tells.
+    pub fn lenient(within: &Arc<Quota>, max: u64) -> Arc<Self> {
+        Arc::new(Self::made(max, Some(within.clone()), true))
+    }
+
+    fn made(max: u64, within: Option<Arc<Quota>>, lenient: bool) -> Self {
+        Self {
+            max,
+            lenient,
+            used: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+            waiting: Waiting::default(),
+            within,
+        }
     }
 
     /// Takes `units`, if as many are free.
@@ -82,6 +96,13 @@ impl Quota {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Units in use if they are more than its own.
+    #[inline]
+    pub fn beyond(&self) -> Option<u64> {
+        let used = self.lenient.then(|| self.used())?;
+        (used > self.max).then_some(used)
+    }
+
     /// All its units.
     pub fn max(&self) -> u64 {
         self.max
@@ -106,7 +127,7 @@ impl Quota {
 
     /// From this quota alone.
     fn take(&self, units: u64) -> bool {
-        let fits = |used: u64| used.checked_add(units).filter(|after| *after <= self.max);
+        let fits = |used: u64| used.checked_add(units).filter(|after| self.lenient || *after <= self.max);
         let taken = self.used.try_update(Ordering::SeqCst, Ordering::SeqCst, fits);
         if let Ok(before) = taken {
             let after = before + units;

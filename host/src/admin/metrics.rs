@@ -19,6 +19,7 @@ pub(super) fn metrics(host: &HostStatus, tenants: &[Observation], rosters: &[Ten
     host_counters(&mut text, host);
     counters(&mut text, tenants);
     circuits(&mut text, tenants);
+    warnings(&mut text, tenants);
     meters(&mut text, tenants);
     pools(&mut text, tenants);
     states(&mut text, rosters);
@@ -82,6 +83,16 @@ fn times(text: &mut Exposition, tenants: &[Observation]) {
             for times in calls.iter().filter(|times| times.name == name) {
                 family.histogram(&[("tenant", &status.name)], times);
             }
+        }
+    }
+}
+
+fn warnings(text: &mut Exposition, tenants: &[Observation]) {
+    let help = "What a grant or limit would have denied that only warns.";
+    let mut family = text.family("conet_would_deny_total", Kind::Counter, help);
+    for Observation { status, .. } in tenants {
+        for (limit, count) in &status.would_deny {
+            family.sample(&[("tenant", &status.name), ("limit", limit)], count);
         }
     }
 }

@@ -81,6 +81,9 @@ pub struct TenantStatus {
     pub pools: PoolStatus,
     /// What has been counted, by name.
     pub counters: BTreeMap<String, u64>,
+    /// Grants and limits that only warn, each with what it would have denied.
+    #[serde(default)]
+    pub would_deny: BTreeMap<String, u64>,
 }
 
 /// How a tenant is.

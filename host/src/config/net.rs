@@ -163,6 +163,25 @@ impl Denied {
     }
 }
 
+impl Denied {
+    /// May it pass where grants only warn? Not what is no name or port; not to `closed`, the host's own addresses, nor to where
+    /// the machine tells secrets to any of its processes.
+    pub fn may_pass(&self, closed: &[SocketAddr]) -> bool {
+        match self {
+            Denied::Listen { .. } | Denied::Name { .. } => true,
+            Denied::Connect { addr } | Denied::Resolved { addr, .. } => {
+                !closed.contains(addr) && (scope::is_loopback(addr.ip()) || !scope::is_guarded(addr.ip()))
+            }
+            Denied::PortZero | Denied::NotAName(_) => false,
+        }
+    }
+
+    /// A grant of the name would not do.
+    pub fn needs_address(&self) -> bool {
+        matches!(self, Denied::Resolved { addr, .. } if scope::is_guarded(addr.ip()))
+    }
+}
+
 /// Where connecting to `addr` really leads: IPv4 as IPv4, the unspecified address as loopback, no scope or flow.
 fn destination(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip().to_canonical() {

@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::{
     limits::Limits,
     net::{Cidr, Grants},
+    warn::{Warn, WarnSet},
 };
 
 /// One tenant: what it is given and how its component is run.
@@ -26,6 +27,8 @@ pub struct TenantConfig {
     pub proxies: Vec<Cidr>,
     /// What it may use.
     pub limits: Limits,
+    /// Of grants and limits, those that only warn.
+    pub warn: WarnSet,
     /// How a handler's connections are kept apart.
     pub isolation: Isolation,
     /// How many copies of a program run.
@@ -43,11 +46,27 @@ impl TenantConfig {
             grants: Grants::default(),
             proxies: Vec::new(),
             limits: Limits::default(),
+            warn: WarnSet::default(),
             isolation: Isolation::default(),
             instances: Instances::default(),
         }
     }
+
+    /// The limits by which room is made on the machine: where more may pass, there is to be some for it.
+    pub fn roomy(&self) -> Limits {
+        let room = |warn, limit: usize| if self.warn.has(warn) { limit.max(WARNED_ROOM) } else { limit };
+        let limits = &self.limits;
+        Limits {
+            coroutines_max: room(Warn::Coroutines, limits.coroutines_max),
+            connections_max: room(Warn::Connections, limits.connections_max),
+            outbound_max: room(Warn::Outbound, limits.outbound_max),
+            ..limits.clone()
+        }
+    }
 }
+
+/// Of each thing whose limit only warns there is room for so many, as far as the machine has it.
+const WARNED_ROOM: usize = 10_000;
 
 /// What a connection of a handler shares with the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

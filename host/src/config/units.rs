@@ -47,6 +47,21 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     }
 }
 
+/// As [`parse_size`] reads it, in the largest unit that it is whole in.
+pub fn show_size(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let whole = units.iter().find(|(shift, _)| bytes != 0 && bytes.is_multiple_of(1 << shift));
+    whole.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
+/// As [`parse_duration`] reads it, in the largest unit that it is whole in, with what is below a microsecond rounded up.
+pub fn show_duration(time: Duration) -> String {
+    let micros = time.as_nanos().div_ceil(1000);
+    let units = [(3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms")];
+    let whole = units.iter().find(|(unit, _)| micros != 0 && micros.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{micros}us"), |(unit, name)| format!("{}{name}", micros / unit))
+}
+
 /// Why a size or duration could not be read. Each says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UnitError {
@@ -96,6 +111,18 @@ fn refused_size(text: &str, digits: &str, unit: &str) -> UnitError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_is_read_as_it_was() {
+        for bytes in [1, 1023, 1 << 10, 3 << 20, 5 << 30, (1 << 20) + 1] {
+            assert_eq!(parse_size(&show_size(bytes)), Ok(bytes as usize));
+        }
+        for (micros, text) in [(1, "1us"), (50_000, "50ms"), (1_500_000, "1500ms"), (120_000_000, "2m")] {
+            let time = Duration::from_micros(micros);
+            assert_eq!((show_duration(time).as_str(), parse_duration(text)), (text, Ok(time)));
+        }
+        assert_eq!(show_size(3 << 20), "3MiB");
+    }
 
     #[test]
     fn sizes() {

@@ -1,8 +1,11 @@
 //! What the instances of a tenant are to share, made of its configuration.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU64},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use conet_rt::Group;
@@ -14,6 +17,7 @@ use crate::{
     config::{
         limits::{Limits, PeerLimits},
         tenant::TenantConfig,
+        warn::Warn,
     },
     exit::StartError,
     imports::{
@@ -31,6 +35,7 @@ use crate::{
     rate::Rate,
     roster::Roster,
     shutdown::Shutdown,
+    warnings::Warnings,
 };
 
 /// A guest's standard streams.
@@ -54,11 +59,15 @@ pub(super) struct Around<'a> {
     pub(super) shares: Option<&'a Shares>,
     /// Its coroutines are to be seen in it.
     pub(super) roster: Option<Arc<Roster>>,
+    pub(super) warnings: Arc<Warnings>,
+    /// Where the host itself listens.
+    pub(super) closed: Vec<SocketAddr>,
 }
 
 /// Opens what is granted.
 pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> Result<Context, StartError> {
-    let Around { streams, metrics, resolver, messages, group, access_log, shares, roster } = around;
+    let Around { streams, metrics, resolver, messages, group, access_log, shares, roster, warnings, closed } =
+        around;
     let access_log = access_log.map(|target| AccessLog::new(target.clone(), metrics.clone()));
     let limits = Limits { tenant_memory_bytes_max: room.memory_bytes, ..config.limits };
     let mut dirs = Vec::new();
@@ -67,7 +76,8 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
             .map_err(|error| StartError::Folder { path: grant.host, error })?;
         dirs.push(Folder { dir, guest_path: grant.guest, writable: !grant.read_only });
     }
-    let part = |of: Option<&Arc<Quota>>, max: usize| match of {
+    let part = |of: Option<&Arc<Quota>>, max: usize, warn: Option<Warn>| match of {
+        Some(whole) if warn.is_some_and(|warn| warnings.lets_pass(warn)) => Quota::lenient(whole, max as u64),
         Some(whole) => Quota::within(whole, max as u64),
         None => Quota::new(max as u64),
     };
@@ -84,9 +94,14 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         stderr: streams.stderr,
         metrics,
         accepting: Quota::new(u64::MAX),
-        connections: part(sockets, limits.connections_max),
+        connections: part(sockets, limits.connections_max, Some(Warn::Connections)),
         held_for_accepts: AtomicU64::default(),
-        addresses: limits.connections_per_ip_max.map(Addresses::new),
+        addresses: limits.connections_per_ip_max.map(|max| {
+            match warnings.lets_pass(Warn::ConnectionsPerIp) {
+                true => Addresses::lenient(max),
+                false => Addresses::new(max),
+            }
+        }),
         // A tenth of a second's at once: a burst longer than that is a flood.
         accept_rate: limits
             .accepts_per_second_max
@@ -97,15 +112,22 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         bandwidths: Bandwidths::new(&limits.bandwidth),
         attends: limits.peer != PeerLimits::default() || access_log.is_some(),
         access_log,
-        outbound: part(sockets, limits.outbound_max),
-        coroutines: part(shares.map(|shares| &shares.coroutines), limits.coroutines_max),
-        instances: part(shares.map(|shares| &shares.instances), room.instances),
-        memory: Quota::new(limits.tenant_memory_bytes_max as u64),
-        pools: Pools::new(&limits),
+        outbound: part(sockets, limits.outbound_max, Some(Warn::Outbound)),
+        coroutines: part(
+            shares.map(|shares| &shares.coroutines),
+            limits.coroutines_max,
+            Some(Warn::Coroutines),
+        ),
+        instances: part(shares.map(|shares| &shares.instances), room.instances, None),
+        memory: match shares.filter(|_| warnings.lets_pass(Warn::TenantMemory)) {
+            Some(shares) => Quota::lenient(&shares.memory, limits.tenant_memory_bytes_max as u64),
+            None => Quota::new(limits.tenant_memory_bytes_max as u64),
+        },
+        pools: Pools::new(&limits, warnings.lets_pass(Warn::Pools)),
         // A second's at once: programs look up what they need at their start.
         lookup_rate: limits.lookups_per_second_max.map(|rate| Rate::new(rate as u64, rate as u64)),
         resolver,
-        listeners: part(sockets, limits.listeners_max * room.copies.max(1)),
+        listeners: part(sockets, limits.listeners_max * room.copies.max(1), Some(Warn::Listeners)),
         listening: Arc::default(),
         shared_listeners: (room.copies > 1).then(Arc::default),
         shutdown: Arc::new(Shutdown::default()),
@@ -117,6 +139,8 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         messages: messages.clone(),
         freeze_told: AtomicBool::new(false),
         cut_off: AtomicBool::new(false),
+        closed,
+        warnings,
         limits,
     })
 }

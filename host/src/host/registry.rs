@@ -200,6 +200,7 @@ impl Registered {
             memory_bytes: (&*context.memory).into(),
             pools: context.pools.stats().into(),
             counters: owned(counters),
+            would_deny: context.warnings.counts().map(|(key, count)| (key.to_owned(), count)).collect(),
         };
         Observation { status, calls: context.metrics.call_histograms() }
     }

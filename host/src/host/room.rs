@@ -82,7 +82,7 @@ impl Room {
             ));
         }
         let lasting = if role == Role::SharedHandler { workers } else { copies };
-        let instances = (limits.coroutines_max + lasting).min(shares.instances_max);
+        let instances = (config.roomy().coroutines_max + lasting).min(shares.instances_max);
         Ok(Self { instances, copies, memory_bytes: limits.tenant_memory_bytes_max })
     }
 }

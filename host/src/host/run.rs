@@ -42,6 +42,7 @@ use crate::{
         tenant::{Event, Tenant},
     },
     wall::no_new_privs,
+    warnings::Warnings,
 };
 
 /// What to run, and how.
@@ -158,6 +159,8 @@ impl Host {
             shares: None,
             // It has no admin.
             roster: None,
+            warnings: Arc::new(Warnings::new(&config.name, config.warn)),
+            closed: Vec::new(),
         };
         let context = context(config, &room, around)?;
         let sandbox = Sandbox { context: Arc::new(context), loaded, pooled };

@@ -212,6 +212,7 @@ impl Host {
             resolver: &self.resolver,
             messages: &self.messages,
             access_log: self.access_log.as_ref(),
+            closed: self.admin.as_ref().and_then(Admin::address),
             events: &self.events,
             seen: self.admin.is_some(),
         }

@@ -18,6 +18,8 @@ pub(super) struct Shares {
     pub(super) sockets: Arc<Quota>,
     pub(super) instances: Arc<Quota>,
     pub(super) coroutines: Arc<Quota>,
+    /// Bytes of memories and tables, of those tenants that may take more than they have.
+    pub(super) memory: Arc<Quota>,
     /// What the tenants it was made for want, which is more where the machine has less.
     wanted: Wanted,
     /// Units of `instances`.
@@ -42,7 +44,7 @@ struct Wanted {
 
 impl Wanted {
     fn new(config: &TenantConfig, role: Role, addresses: usize, workers: usize) -> Self {
-        let limits = &config.limits;
+        let limits = &config.roomy();
         let copies = copies(config.instances, role, workers);
         let coroutines = limits.coroutines_max as u64;
         let lasting = match role {
@@ -107,6 +109,7 @@ impl Shares {
             sockets: Quota::new(sockets),
             instances: Quota::new(instances),
             coroutines: Quota::new(coroutines),
+            memory: Quota::new(machine.memory_bytes_max),
             wanted,
             instances_max: instances as usize,
             coroutines_max: coroutines as usize,

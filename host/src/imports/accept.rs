@@ -31,7 +31,7 @@ use super::{
 use crate::{
     bindings::net::types::ErrorCode,
     circuit::{Change, Pass},
-    config::limits::OverLimit,
+    config::{limits::OverLimit, warn::Warn},
     imports::error,
     metrics::Counter,
     quota::Permit,
@@ -197,13 +197,15 @@ async fn arrival_in_turn(context: &Context, listener: &TcpListener) -> io::Resul
     }
     let _held = Held::new(&context.held_for_accepts);
     let (stream, peer) = accept_in_time(context, listener).await?;
+    warn_of_connections(context);
     Ok(Arrival { stream, peer, permit })
 }
 
 /// The next one, as often as there may be.
 async fn accept_in_time(context: &Context, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let mut turn = Turn(None);
-    if let Some(rate) = &context.accept_rate {
+    let rate_warns = context.warnings.lets_pass(Warn::AcceptRate);
+    if let Some(rate) = context.accept_rate.as_ref().filter(|_| !rate_warns) {
         while let Err(wait) = rate.take(1) {
             context.metrics.accepts_throttled.increment();
             time::sleep(wait).await;
@@ -212,16 +214,24 @@ async fn accept_in_time(context: &Context, listener: &TcpListener) -> io::Result
     }
     let accepted = past_shortages(context, listener).await?;
     turn.0 = None;
+    if let Some(rate) = context.accept_rate.as_ref().filter(|_| rate_warns) {
+        warn_of_rate(context, rate);
+    }
     Ok(accepted)
 }
 
 /// Room for one that is there already, or which counter and limit say that there is none.
 fn room(context: &Context) -> Result<Permit, (&Counter, &'static str)> {
     let metrics = &context.metrics;
-    if context.accept_rate.as_ref().is_some_and(|rate| !rate.try_take(1)) {
-        return Err((&metrics.accepts_refused, "`accept-rate`"));
+    match &context.accept_rate {
+        Some(rate) if context.warnings.lets_pass(Warn::AcceptRate) => warn_of_rate(context, rate),
+        Some(rate) if !rate.try_take(1) => return Err((&metrics.accepts_refused, "`accept-rate`")),
+        _ => {}
     }
-    context.connections.try_acquire(1).ok_or((&metrics.connections_refused, "`connections`"))
+    let permit = context.connections.try_acquire(1);
+    let permit = permit.ok_or((&metrics.connections_refused, "`connections`"))?;
+    context.warn_beyond(Warn::Connections, &context.connections, "connections");
+    Ok(permit)
 }
 
 /// Resets one that is over a limit, and logs some of those.
@@ -285,6 +295,23 @@ impl Drop for Turn<'_> {
     }
 }
 
+/// One has come, whose permit is still among those that wait for one.
+fn warn_of_connections(context: &Context) {
+    let waiting = context.held_for_accepts.load(Ordering::Relaxed).saturating_sub(1);
+    let count = context.connections.beyond().map(|used| used.saturating_sub(waiting));
+    if let Some(count) = count.filter(|count| *count > context.connections.max()) {
+        context.warnings.would_deny(Warn::Connections, format_args!("{count} connections at once"), count);
+    }
+}
+
+/// One has come that may be one too many.
+fn warn_of_rate(context: &Context, rate: &Rate) {
+    let needed = context.warnings.rate_seen(Warn::AcceptRate, 1, ACCEPT_BURST);
+    if !rate.try_take(1) {
+        context.warnings.would_deny(Warn::AcceptRate, "connections that come as quickly as these", needed);
+    }
+}
+
 /// A permit for a connection that is not there yet.
 struct Held<'a>(&'a AtomicU64);
 
@@ -330,6 +357,8 @@ fn died_waiting(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::CONNABORTED | Errno::PROTO | Errno::NETDOWN | Errno::HOSTUNREACH))
 }
 
+/// The time in which as many may be accepted as at once: see the tenant's context.
+const ACCEPT_BURST: Duration = Duration::from_millis(100);
 /// Waits between attempts, as Go's net package does, but shorter at the end: a listener should recover soon.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(500);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Context;
-use crate::quota::Permit;
+use crate::{config::warn::Warn, quota::Permit};
 
 /// A connection's part of the limits: dropping it gives it back.
 pub struct Admission {
@@ -19,11 +19,15 @@ impl Admission {
     /// For a connection from that address, which may have as many as it may: then none, and that is counted.
     pub(super) fn of(context: &Context, connection: Permit, peer: SocketAddr) -> Option<Self> {
         let Some(addresses) = &context.addresses else { return Some(connection.into()) };
-        let address = addresses.try_acquire(peer);
-        if address.is_none() {
+        let Some(address) = addresses.try_acquire(peer) else {
             context.metrics.refused_per_ip.increment();
+            return None;
+        };
+        if let Some(count) = address.beyond() {
+            let what = format_args!("{count} connections at once from {}", peer.ip());
+            context.warnings.would_deny(Warn::ConnectionsPerIp, what, count);
         }
-        Some(Self { _connection: connection, _address: Some(address?) })
+        Some(Self { _connection: connection, _address: Some(address) })
     }
 }
 
@@ -37,6 +41,8 @@ impl From<Permit> for Admission {
 /// Connections by the address they come from, of which each may have so many.
 pub struct Addresses {
     max: usize,
+    /// More than `max` are let in, too.
+    lenient: bool,
     counts: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -44,12 +50,26 @@ pub struct Addresses {
 struct AddressPermit {
     addresses: Arc<Addresses>,
     address: IpAddr,
+    /// As many there were, with it, when it came.
+    count: usize,
+}
+
+impl AddressPermit {
+    /// How many its address had with it, if that is more than the limit.
+    fn beyond(&self) -> Option<usize> {
+        (self.count > self.addresses.max).then_some(self.count)
+    }
 }
 
 impl Addresses {
     /// With this limit for each.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, counts: Mutex::default() })
+        Arc::new(Self { max, lenient: false, counts: Mutex::default() })
+    }
+
+    /// With this limit for each, beyond which others are let in, too.
+    pub fn lenient(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, lenient: true, counts: Mutex::default() })
     }
 
     /// Takes one for the peer, if its address has one left.
@@ -57,12 +77,13 @@ impl Addresses {
         let address = one_household(peer.ip());
         let mut counts = self.counts();
         let count = counts.entry(address).or_default();
-        if *count >= self.max {
+        if *count >= self.max && !self.lenient {
             return None;
         }
         *count += 1;
+        let count = *count;
         drop(counts);
-        Some(AddressPermit { addresses: self.clone(), address })
+        Some(AddressPermit { addresses: self.clone(), address, count })
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -112,6 +133,13 @@ mod tests {
         drop(other);
         assert!(addresses.try_acquire(peer("10.0.0.1:4")).is_some());
         assert_eq!(addresses.counts().len(), 1, "what has no connection takes no room");
+    }
+
+    #[test]
+    fn a_lenient_limit_tells_who_is_beyond_it() {
+        let addresses = Addresses::lenient(1);
+        let permits = [1, 2, 3].map(|_| addresses.try_acquire(peer("10.0.0.1:1")).expect("all are let in"));
+        assert_eq!(permits.each_ref().map(AddressPermit::beyond), [None, Some(2), Some(3)]);
     }
 
     /// A customer has a whole network of IPv6, and could come from another address each time.

@@ -21,6 +21,7 @@ use crate::{
     config::{
         limits::Limits,
         net::{Cidr, Grants},
+        warn::Warn,
     },
     guest_log::GuestLog,
     log_gate::{LogGate, Seldom},
@@ -32,6 +33,7 @@ use crate::{
     rate::Rate,
     roster::Roster,
     shutdown::Shutdown,
+    warnings::Warnings,
 };
 
 /// One tenant's grants, limits, quotas, pools and counters. Shared by its instances on all workers.
@@ -58,6 +60,10 @@ pub struct Context {
     pub stderr: GuestOutput,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What only warns, and what it would have denied.
+    pub warnings: Arc<Warnings>,
+    /// What stays denied, whatever only warns: addresses of the host itself.
+    pub closed: Vec<SocketAddr>,
     /// Loops of the host's that accept.
     pub accepting: Arc<Quota>,
     /// Accepted connections.
@@ -119,6 +125,13 @@ pub struct Context {
 }
 
 impl Context {
+    /// Warns if more of a quota's units are in use than the limit says, of which one has just been taken.
+    pub fn warn_beyond(&self, warn: Warn, quota: &Quota, what: &str) {
+        if let Some(used) = quota.beyond() {
+            self.warnings.would_deny(warn, format_args!("{used} {what} at once"), used);
+        }
+    }
+
     /// Tells that the tenant listens on an address.
     pub fn announce(&self, address: SocketAddr) {
         match self.stdout {
@@ -191,6 +204,9 @@ pub struct SpawnRequest {
 }
 
 #[cfg(test)]
+use crate::config::warn::WarnSet;
+
+#[cfg(test)]
 impl Context {
     /// One that may listen on loopback, and whose output goes nowhere.
     pub(crate) fn test(limits: Limits) -> Arc<Context> {
@@ -207,6 +223,8 @@ impl Context {
             stdout: sink(),
             stderr: sink(),
             metrics: Arc::default(),
+            warnings: Arc::new(Warnings::new("test", WarnSet::default())),
+            closed: Vec::new(),
             accepting: Quota::new(u64::MAX),
             connections: Quota::new(limits.connections_max as u64),
             held_for_accepts: AtomicU64::default(),
@@ -222,7 +240,7 @@ impl Context {
             coroutines: Quota::new(limits.coroutines_max as u64),
             instances: Quota::new(limits.coroutines_max as u64),
             memory: Quota::new(limits.tenant_memory_bytes_max as u64),
-            pools: Pools::new(&limits),
+            pools: Pools::new(&limits, false),
             lookup_rate: None,
             resolver: Arc::new(Resolver::new()),
             listening: Arc::default(),

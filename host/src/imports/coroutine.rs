@@ -21,6 +21,7 @@ use crate::{
             types::ErrorCode,
         },
     },
+    config::warn::Warn,
     ids,
     kill::Kill,
     metrics::Import,
@@ -97,6 +98,7 @@ impl<T: HasView> fibers::coroutine::HostWithStore<T> for HasSelf<View> {
             view.context.metrics.coroutines_refused.increment();
             return Ok(Err(ErrorCode::LimitExceeded));
         };
+        view.context.warn_beyond(Warn::Coroutines, &view.context.coroutines, "coroutines");
         view.context.metrics.coroutines.increment();
         let id = ids::next();
         let present = view.crew.as_ref().map(|crew| crew.enter(id, Kind::Go, None));

@@ -13,7 +13,7 @@ use conet_rt::{net::TcpStream, time};
 use super::{Context, error::code, resolve::ResolveError, tcp::within};
 use crate::{
     bindings::net::types::{self, ErrorCode},
-    config::net::Denied,
+    config::{net::Denied, warn::Warn},
     pool::{Pools, Target},
     quota::{Permit, Quota},
     roster::{Coroutine, Doing, meanwhile},
@@ -75,11 +75,25 @@ pub(crate) fn allow(context: &Context, target: &Target) -> Result<(), ErrorCode>
         Target::Address(address) => context.grants.allows_connect_addr(*address),
         Target::Name(name, port) => context.grants.allows_name(name, *port),
     };
-    allowed.map_err(|denied| refuse(context, &denied))
+    allowed.or_else(|denied| refuse(context, Warn::AllowConnect, &denied))
 }
 
-/// Counts and logs a denial, with what would allow it.
-pub(crate) fn refuse(context: &Context, denied: &Denied) -> ErrorCode {
+/// Counts and logs a denial, with what would allow it. Where the grants only warn it may pass.
+pub(crate) fn refuse(context: &Context, warn: Warn, denied: &Denied) -> Result<(), ErrorCode> {
+    if let Some((_, grant)) = denied.grant()
+        && passes(context, warn, denied)
+    {
+        context.warnings.would_deny(warn, denied, format_args!("[{grant:?}]"));
+        return Ok(());
+    }
+    Err(refused(context, denied))
+}
+
+fn passes(context: &Context, warn: Warn, denied: &Denied) -> bool {
+    context.warnings.lets_pass(warn) && denied.may_pass(&context.closed)
+}
+
+fn refused(context: &Context, denied: &Denied) -> ErrorCode {
     context.metrics.denied.increment();
     if context.log_gate.opens(&context.name, &context.metrics) {
         let tenant = &context.name;
@@ -106,7 +120,7 @@ async fn addresses(
         Target::Address(address) => return Ok(vec![address]),
         Target::Name(name, port) => (name, port),
     };
-    if context.lookup_rate.as_ref().is_some_and(|rate| !rate.try_take(1)) {
+    if !may_look_up(context) {
         context.metrics.lookups_refused.increment();
         return Err(ErrorCode::LimitExceeded);
     }
@@ -121,21 +135,42 @@ async fn addresses(
     })?;
     drop(lookup);
     // Checked now, and connected to as they are: a second lookup could give others.
-    let mut denied = None;
-    let allowed: Vec<_> = resolved
-        .into_iter()
-        .filter(|address| match context.grants.checks_resolved(&name, *address) {
-            Ok(()) => true,
-            Err(error) => {
-                denied = Some(error);
-                false
-            }
-        })
-        .collect();
-    match denied {
-        Some(denied) if allowed.is_empty() => Err(refuse(context, &denied)),
-        _ => Ok(allowed),
+    let (mut allowed, mut denied) = (Vec::new(), Vec::new());
+    for address in resolved {
+        match context.grants.checks_resolved(&name, address) {
+            Ok(()) => allowed.push(address),
+            Err(error) => denied.push((address, error)),
+        }
     }
+    if !allowed.is_empty() || denied.is_empty() {
+        return Ok(allowed);
+    }
+    let (passed, kept) =
+        denied.into_iter().partition::<Vec<_>, _>(|(_, denied)| passes(context, Warn::AllowConnect, denied));
+    match (passed.first(), kept.last()) {
+        (Some((_, first)), _) => {
+            // A name that is not granted has been told of: with it, its addresses would be.
+            if context.grants.allows_name(&name, port).is_ok() || first.needs_address() {
+                refuse(context, Warn::AllowConnect, first)?;
+            }
+            Ok(passed.into_iter().map(|(address, _)| address).collect())
+        }
+        (None, Some((_, denied))) => Err(refused(context, denied)),
+        (None, None) => Ok(Vec::new()),
+    }
+}
+
+fn may_look_up(context: &Context) -> bool {
+    let Some(rate) = &context.lookup_rate else { return true };
+    let warns = context.warnings.lets_pass(Warn::Lookups);
+    let needed = warns.then(|| context.warnings.rate_seen(Warn::Lookups, 1, LOOKUP_BURST));
+    if rate.try_take(1) {
+        return true;
+    }
+    if let Some(needed) = needed {
+        context.warnings.would_deny(Warn::Lookups, "lookups that come as quickly as these", needed);
+    }
+    warns
 }
 
 /// A permit for one outbound connection. An idle pooled one makes room; else it waits as long as the limit says, which
@@ -146,12 +181,18 @@ async fn permit(context: &Context, deadline: Option<Instant>) -> Result<Permit, 
         Some(deadline) if deadline < patience => (deadline, ErrorCode::TimedOut),
         _ => (patience, ErrorCode::LimitExceeded),
     };
-    time::timeout_at(Some(until), place(&context.outbound, &context.pools)).await.map_err(|_| {
+    let place = time::timeout_at(Some(until), place(&context.outbound, &context.pools)).await;
+    let permit = place.map_err(|_| {
         if error == ErrorCode::LimitExceeded {
             context.metrics.outbound_refused.increment();
         }
         error
-    })
+    })?;
+    // An idle one would have made room.
+    if context.outbound.beyond().is_some() && !context.pools.close_oldest_idle() {
+        context.warn_beyond(Warn::Outbound, &context.outbound, "opened connections");
+    }
+    Ok(permit)
 }
 
 /// A unit of `outbound`, for which an idle connection of `pools` is closed if need be.
@@ -168,6 +209,9 @@ async fn place(outbound: &Arc<Quota>, pools: &Pools) -> Permit {
     })
     .await
 }
+
+/// In which all lookups that may be made at once are.
+const LOOKUP_BURST: Duration = Duration::from_secs(1);
 
 impl From<types::Target> for Target {
     fn from(target: types::Target) -> Self {

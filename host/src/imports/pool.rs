@@ -21,6 +21,7 @@ use crate::{
             types::{ErrorCode, Target},
         },
     },
+    config::warn::Warn,
     metrics::Import,
     pool::{self, GetError, Pool, Pooled},
     roster::{Coroutine, Doing, meanwhile},
@@ -83,8 +84,14 @@ impl HostPool for View {
         if options.as_ref().is_some_and(|options| options.max_open == 0 || options.connect_timeout == 0) {
             return Ok(Err(ErrorCode::InvalidArgument));
         }
-        match self.context.pools.open(target.clone(), options.map(Into::into)) {
-            Ok(pool) => self.push(PoolHandle { pool, target }),
+        match self.context.pools.open_counted(target.clone(), options.map(Into::into)) {
+            Ok((pool, beyond)) => {
+                if let Some(count) = beyond {
+                    let what = format_args!("{count} pools at once");
+                    self.context.warnings.would_deny(Warn::Pools, what, count);
+                }
+                self.push(PoolHandle { pool, target })
+            }
             Err(pool::TooManyPools) => {
                 self.context.metrics.pools_refused.increment();
                 Ok(Err(ErrorCode::LimitExceeded))

@@ -46,6 +46,7 @@ use crate::{
             types::{ErrorCode, IpSocketAddress, Target},
         },
     },
+    config::warn::Warn,
     metrics::Import,
     quota::Permit,
     roster::{Coroutine, Doing, meanwhile},
@@ -460,11 +461,13 @@ impl View {
         if context.shutdown.begun() {
             return Err(ErrorCode::ShuttingDown);
         }
-        context.grants.allows_listen(address).map_err(|denied| egress::refuse(&context, &denied))?;
+        let allowed = context.grants.allows_listen(address);
+        allowed.or_else(|denied| egress::refuse(&context, Warn::AllowListen, &denied))?;
         let Some(permit) = context.listeners.try_acquire(1) else {
             context.metrics.listeners_refused.increment();
             return Err(ErrorCode::LimitExceeded);
         };
+        context.warn_beyond(Warn::Listeners, &context.listeners, "listeners");
         let options = ListenOptions { keepalive: context.limits.keepalive, ..ListenOptions::default() };
         let bind = || options.listen(address).map(OwnedFd::from);
         let bound = match &context.shared_listeners {

@@ -17,7 +17,11 @@ use conet_rt::{
 };
 use slab::Slab;
 
-use crate::{config::limits::PeerLimits, metrics::Metrics};
+use crate::{
+    config::{limits::PeerLimits, units::show_duration, warn::Warn},
+    metrics::{Counter, Metrics},
+    warnings::Warnings,
+};
 
 /// The connections that a handler has on one worker.
 pub struct Watch {
@@ -25,6 +29,7 @@ pub struct Watch {
     tick: Duration,
     now: AtomicU32,
     metrics: Arc<Metrics>,
+    warnings: Arc<Warnings>,
     connections: Mutex<Slab<Arc<Watched>>>,
     /// The task that looks at them is there.
     looking: AtomicBool,
@@ -46,6 +51,17 @@ struct Watched {
     holds_sends: AtomicBool,
     /// Which limit it has passed: 0 none, or one more than that.
     overdue: AtomicU8,
+    /// By limit, where it only warns.
+    passed: Option<Box<[Passed; 4]>>,
+}
+
+/// A limit that a peer has passed and that only warns.
+#[derive(Debug, Default)]
+struct Passed {
+    /// Which wait it was: the tick in which that began.
+    since: AtomicU32,
+    /// How often what would have to be the limit has doubled; 0 before the first time.
+    doublings: AtomicU32,
 }
 
 /// One way of a connection.
@@ -83,9 +99,37 @@ enum Overdue {
 /// Their keys, in that order.
 const LIMITS: [&str; 4] = ["first-byte", "idle", "receive-rate-min", "write"];
 
+impl Overdue {
+    const ALL: [Self; 4] = [Self::FirstByte, Self::Idle, Self::Rate, Self::Write];
+
+    fn warn(self) -> Warn {
+        match self {
+            Self::FirstByte => Warn::FirstByte,
+            Self::Idle => Warn::Idle,
+            Self::Rate => Warn::ReceiveRateMin,
+            Self::Write => Warn::Write,
+        }
+    }
+
+    fn counter(self, metrics: &Metrics) -> &Counter {
+        match self {
+            Self::FirstByte => &metrics.first_byte_timeouts,
+            Self::Idle => &metrics.idle_timeouts,
+            Self::Rate => &metrics.rate_timeouts,
+            Self::Write => &metrics.write_timeouts,
+        }
+    }
+}
+
+impl Watched {
+    fn passed(&self, which: Overdue) -> Option<&Passed> {
+        self.passed.as_ref().map(|passed| &passed[which as usize])
+    }
+}
+
 impl Watch {
     /// None if there is nothing to look at.
-    pub fn new(limits: &PeerLimits, metrics: &Arc<Metrics>) -> Option<Arc<Self>> {
+    pub fn new(limits: &PeerLimits, metrics: &Arc<Metrics>, warnings: &Arc<Warnings>) -> Option<Arc<Self>> {
         let shortest = [limits.first_byte_max, limits.idle_max, limits.write_max];
         let shortest = shortest.into_iter().flatten().min();
         let rated = limits.bytes_per_second_min.map(|_| TICK_MAX);
@@ -95,6 +139,7 @@ impl Watch {
             tick: tick.clamp(TICK_MIN, TICK_MAX),
             now: AtomicU32::new(1),
             metrics: metrics.clone(),
+            warnings: warnings.clone(),
             connections: Mutex::default(),
             looking: AtomicBool::new(false),
         }))
@@ -111,6 +156,7 @@ impl Watch {
             held: AtomicU32::new(0),
             holds_sends: AtomicBool::new(false),
             overdue: AtomicU8::new(0),
+            passed: Overdue::ALL.iter().any(|limit| self.warnings.lets_pass(limit.warn())).then(Box::default),
         });
         let place = self.connections().insert(watched.clone());
         if !self.looking.swap(true, Relaxed) {
@@ -134,48 +180,102 @@ impl Watch {
             !connections.is_empty()
         };
         for (resetter, limit) in overdue {
-            let counter = match limit {
-                Overdue::FirstByte => &self.metrics.first_byte_timeouts,
-                Overdue::Idle => &self.metrics.idle_timeouts,
-                Overdue::Rate => &self.metrics.rate_timeouts,
-                Overdue::Write => &self.metrics.write_timeouts,
-            };
-            counter.increment();
+            limit.counter(&self.metrics).increment();
             resetter.reset();
         }
         any
     }
 
+    /// The first limit that it has passed and that does not only warn.
     fn overdue(&self, watched: &Watched, now: u32) -> Option<Overdue> {
         if watched.overdue.load(Relaxed) > 0 {
             return None;
         }
-        let age = |since: u32| self.tick * now.wrapping_sub(since);
-        let beyond = |since, limit: Option<Duration>| limit.is_some_and(|limit| age(since) > limit);
-        let PeerLimits { first_byte_max, idle_max, write_max, bytes_per_second_min } = self.limits;
+        let recv_since = watched.recv_since.load(Relaxed);
         let received = watched.received.load(Relaxed);
         // Its peer may have had to wait for what is held up.
         let accepted = watched.accepted.wrapping_add(watched.held.load(Relaxed));
-        match watched.recv_since.load(Relaxed) {
-            0 => {}
-            _ if watched.holds_sends.load(Relaxed) => {}
-            _ if received == 0 && beyond(accepted, first_byte_max) => {
-                return Some(Overdue::FirstByte);
+        let waits = recv_since > 0 && !watched.holds_sends.load(Relaxed);
+        let PeerLimits { first_byte_max, idle_max, write_max, bytes_per_second_min } = self.limits;
+        if waits && received == 0 {
+            let age = self.age(accepted, now);
+            if let late @ Some(_) =
+                self.late(watched, Overdue::FirstByte, first_byte_max, watched.accepted, age)
+            {
+                return late;
             }
-            since if received > 0 && beyond(since, idle_max) => return Some(Overdue::Idle),
-            _ if received > 0 => {
-                let rated = age(accepted).saturating_sub(RATE_GRACE).as_secs();
-                let least = bytes_per_second_min.map_or(0, |rate| rated.saturating_mul(rate));
-                if received < least {
-                    return Some(Overdue::Rate);
-                }
+        } else if waits {
+            let age = self.age(recv_since, now);
+            if let late @ Some(_) = self.late(watched, Overdue::Idle, idle_max, recv_since, age) {
+                return late;
             }
-            _ => {}
+            let rated = self.age(accepted, now).saturating_sub(RATE_GRACE).as_secs();
+            let least = bytes_per_second_min.map_or(0, |rate| rated.saturating_mul(rate));
+            if received < least && !self.slow_passes(watched, received / rated.max(1)) {
+                return Some(Overdue::Rate);
+            }
         }
         match watched.send_since.load(Relaxed) {
-            since if since > 0 && beyond(since, write_max) => Some(Overdue::Write),
-            _ => None,
+            0 => None,
+            since => self.late(watched, Overdue::Write, write_max, since, self.age(since, now)),
         }
+    }
+
+    fn age(&self, since: u32, now: u32) -> Duration {
+        self.tick * now.wrapping_sub(since)
+    }
+
+    /// Whether a wait, which began in that tick, is too long and that is not let pass.
+    fn late(
+        &self,
+        watched: &Watched,
+        which: Overdue,
+        limit: Option<Duration>,
+        since: u32,
+        age: Duration,
+    ) -> Option<Overdue> {
+        let limit = limit?;
+        if age <= limit {
+            return None;
+        }
+        let warn = which.warn();
+        let Some(passed) = watched.passed(which).filter(|_| self.warnings.lets_pass(warn)) else {
+            return Some(which);
+        };
+        if passed.since.swap(since, Relaxed) != since {
+            passed.doublings.store(0, Relaxed);
+        }
+        let doublings = passed.doublings.load(Relaxed);
+        // It is counted once, and told again whenever it has doubled.
+        if age > limit * (1 << doublings.min(20)) {
+            passed.doublings.store(doublings + 1, Relaxed);
+            let would_do = show_duration(limit * (2 << doublings.min(20)));
+            let (what, line) =
+                (format_args!("a peer that lets wait for {age:?}"), format_args!("{would_do:?}"));
+            match doublings {
+                0 => self.warnings.would_deny(warn, what, line),
+                _ => self.warnings.tell(warn, what, line),
+            }
+        }
+        None
+    }
+
+    /// Whether a peer that sends too slowly is let pass; it is counted once.
+    fn slow_passes(&self, watched: &Watched, rate: u64) -> bool {
+        let Some(passed) =
+            watched.passed(Overdue::Rate).filter(|_| self.warnings.lets_pass(Warn::ReceiveRateMin))
+        else {
+            return false;
+        };
+        if passed.doublings.swap(1, Relaxed) == 0 {
+            let what = format_args!("a peer that sends {rate} bytes a second");
+            // A minimum that cannot be 0.
+            match rate {
+                0 => self.warnings.would_deny(Warn::ReceiveRateMin, what, "\"off\""),
+                rate => self.warnings.would_deny(Warn::ReceiveRateMin, what, rate),
+            }
+        }
+        true
     }
 
     fn connections(&self) -> MutexGuard<'_, Slab<Arc<Watched>>> {

@@ -19,6 +19,8 @@ use crate::config::limits::Limits;
 pub struct Pools {
     state: Mutex<State>,
     limits: Limits,
+    /// There may be more than the limit says.
+    lenient: bool,
 }
 
 #[derive(Default)]
@@ -35,8 +37,8 @@ pub struct TooManyPools;
 
 impl Pools {
     /// None yet. The limits are the most that a guest may ask for.
-    pub fn new(limits: &Limits) -> Pools {
-        Pools { state: Mutex::default(), limits: limits.clone() }
+    pub fn new(limits: &Limits, lenient: bool) -> Pools {
+        Pools { state: Mutex::default(), limits: limits.clone(), lenient }
     }
 
     /// The pool of `target` with these options, cut to the limits, or with the limits themselves.
@@ -44,6 +46,15 @@ impl Pools {
     /// A pool stays when its last handle drops, so that it serves the next coroutine; when there are too many, the one
     /// longest unused makes room.
     pub fn open(&self, target: Target, options: Option<PoolOptions>) -> Result<Pool, TooManyPools> {
+        self.open_counted(target, options).map(|(pool, _)| pool)
+    }
+
+    /// As [`open`](Pools::open), with how many there are if this one is beyond the limit.
+    pub fn open_counted(
+        &self,
+        target: Target,
+        options: Option<PoolOptions>,
+    ) -> Result<(Pool, Option<usize>), TooManyPools> {
         let options = cut(options, &self.limits);
         let key = (target, options);
         let mut state = self.lock();
@@ -51,19 +62,24 @@ impl Pools {
         let opens = state.opens;
         if let Some((last, pool)) = state.pools.get_mut(&key) {
             *last = opens;
-            return Ok(pool.clone());
+            return Ok((pool.clone(), None));
         }
         let mut evicted = None;
         if state.pools.len() >= self.limits.pools_max {
             let unused = state.pools.iter().filter(|(_, (_, pool))| Arc::strong_count(&pool.0) == 1);
             let longest = unused.min_by_key(|(_, (last, _))| *last).map(|(key, _)| key.clone());
-            evicted = state.pools.remove(&longest.ok_or(TooManyPools)?);
+            evicted = match longest {
+                Some(longest) => state.pools.remove(&longest),
+                None if self.lenient => None,
+                None => return Err(TooManyPools),
+            };
         }
         let pool = Pool::new(key.1.clone());
         state.pools.insert(key, (opens, pool.clone()));
+        let count = state.pools.len();
         drop(state);
         drop(evicted);
-        Ok(pool)
+        Ok((pool, (count > self.limits.pools_max).then_some(count)))
     }
 
     /// Closes the connection that is idle longest in any pool, so that one can be opened elsewhere; false if none is idle.

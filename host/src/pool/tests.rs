@@ -49,7 +49,7 @@ pub(super) fn limits() -> Limits {
 fn pool(change: impl FnOnce(&mut Limits)) -> Pool {
     let mut limits = limits();
     change(&mut limits);
-    Pools::new(&limits).open(Target::Name("test".into(), 1), None).unwrap()
+    Pools::new(&limits, false).open(Target::Name("test".into(), 1), None).unwrap()
 }
 
 fn soon() -> Option<Instant> {

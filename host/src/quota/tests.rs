@@ -108,6 +108,19 @@ fn who_leaves_the_line_gives_all_back_that_it_was_given() {
     assert_eq!((quota.used(), host.used()), (0, 0));
 }
 
+#[test]
+fn a_lenient_quota_gives_what_it_has_not_as_far_as_there_is_any() {
+    let host = Quota::new(5);
+    let quota = Quota::lenient(&host, 2);
+    let held = quota.try_acquire(2).expect("they are free");
+    assert_eq!(quota.beyond(), None);
+    let more = poll(&mut quota.acquire()).expect("beyond its own");
+    assert_eq!((quota.beyond(), quota.max()), (Some(3), 2));
+    assert!(quota.try_acquire(3).is_none(), "the host has no more");
+    drop((held, more));
+    assert_eq!((quota.used(), host.used(), quota.beyond()), (0, 0, None));
+}
+
 /// wasmtime polls what waits in a shared instance at each of its turns.
 #[test]
 fn a_waiter_polled_often_is_noted_once_and_leaves_nothing() {

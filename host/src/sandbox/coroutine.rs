@@ -179,7 +179,7 @@ impl Sandbox {
             self.context.metrics.instances.increment();
             let limit = self.context.limits.start_max;
             let making = loaded.pre.instantiate_async(&mut store);
-            let instance = start::within(limit, &self.context.metrics, &making_yield, making).await?;
+            let instance = start::within(limit, &self.context, &making_yield, making).await?;
             store.data_mut().slice.started();
             store.data_mut().limiter.settle();
             if let Some(coroutine) = &store.data().view.coroutine {

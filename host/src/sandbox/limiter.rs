@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
-use crate::{imports::Context, quota::Permit, roster::Instance};
+use crate::{
+    config::{units::show_size, warn::Warn},
+    imports::Context,
+    quota::Permit,
+    roster::Instance,
+};
 
 /// Counts a store's memories and tables against the store's limit and the tenant's.
 pub struct Limiter {
@@ -54,6 +59,11 @@ impl Limiter {
             };
         if granted {
             self.reserved_bytes -= reserved;
+            if let Some(used) = self.context.memory.beyond() {
+                let line = show_size(used.next_multiple_of(1 << 20));
+                let what = format_args!("{used} bytes of memory");
+                self.context.warnings.would_deny(Warn::TenantMemory, what, format_args!("{line:?}"));
+            }
             self.growing_bytes = bytes;
             self.tell();
         } else {

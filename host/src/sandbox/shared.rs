@@ -24,6 +24,7 @@ use super::{
 use crate::{
     bindings::net::types::ErrorCode,
     circuit::Pass,
+    config::warn::Warn,
     ids,
     imports::{
         Context,
@@ -86,7 +87,7 @@ impl Sandbox {
         let fate = store.data().view.fate.clone();
         // Out here it lives until the fate is known, should no coroutine get it.
         let mut waiting = None;
-        let watch = Watch::new(&context.limits.peer, &context.metrics);
+        let watch = Watch::new(&context.limits.peer, &context.metrics, &context.warnings);
         let mut broken = None;
         let mut culprit = Culprit::new(id);
         let body = async |store: &mut Store<State>, instance: Instance| {
@@ -107,6 +108,7 @@ impl Sandbox {
                     let (peer, pass) = (accepted.peer, accepted.pass.take());
                     waiting = Some(Connection::of_handler(accepted, fate.clone(), watch.as_ref()));
                     let coroutine = context.coroutines.acquire().await;
+                    context.warn_beyond(Warn::Coroutines, &context.coroutines, "coroutines");
                     context.metrics.coroutines.increment();
                     let connection = waiting.take().expect("it has just come");
                     let (connection, present) = accessor.with(|mut a| {

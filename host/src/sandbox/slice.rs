@@ -13,7 +13,13 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{AsContextMut, StoreContextMut, UpdateDeadline};
 
 use super::{sample, store::State};
-use crate::{imports::crew, kill::Kill, metrics::Import};
+use crate::{
+    config::{units::show_duration, warn::Warn},
+    imports::crew,
+    kill::Kill,
+    metrics::Import,
+    warnings::Warnings,
+};
 
 thread_local! {
     /// Polls of coroutine tasks on this worker. A new number is a new turn.
@@ -33,6 +39,8 @@ pub struct Slice {
     since: Option<Duration>,
     /// The instance is being made: the budget is that of its start, which nothing renews.
     starting: bool,
+    /// Where the budget only warns: what of it would have to be there for what has been used, as it was told last.
+    told: Option<Duration>,
     /// The store's last yield, which returns while the store is out of reach.
     pub(super) last_yield: Arc<Yield>,
 }
@@ -85,16 +93,24 @@ pub(super) fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Re
     let limits = &view.context.limits;
     let metrics = &view.context.metrics;
     let used = slice.charge(view.blocking_points);
-    if let Some(limit) = limits.start_max.filter(|_| slice.starting) {
-        if used >= limit {
-            metrics.kills_start.increment();
+    let starts = limits.start_max.filter(|_| slice.starting);
+    let (limit, warn) = starts.map_or((limits.cpu_max, Warn::Cpu), |limit| (limit, Warn::Start));
+    if used >= limit {
+        if !view.context.warnings.lets_pass(warn) {
             metrics.add_call(Import::KillLatency, used - limit);
-            return Err(Kill::Start { limit }.into());
+            return Err(match starts {
+                Some(limit) => {
+                    metrics.kills_start.increment();
+                    Kill::Start { limit }
+                }
+                None => {
+                    metrics.kills_cpu.increment();
+                    Kill::CpuBudget { budget: limit }
+                }
+            }
+            .into());
         }
-    } else if used >= limits.cpu_max {
-        metrics.kills_cpu.increment();
-        metrics.add_call(Import::KillLatency, used - limits.cpu_max);
-        return Err(Kill::CpuBudget { budget: limits.cpu_max }.into());
+        slice.passes(&view.context.warnings, warn, limit);
     }
     if slice.begins() {
         metrics.fresh_slices.increment();
@@ -118,9 +134,25 @@ impl Slice {
         Self { starting: within_limit, ..Self::default() }
     }
 
+    /// What is beyond the budget passes: counted once, and told again whenever it has doubled.
+    fn passes(&mut self, warnings: &Warnings, warn: Warn, limit: Duration) {
+        let told = self.told.unwrap_or(limit);
+        if self.used < told {
+            return;
+        }
+        let would_do = told.max(self.used) * 2;
+        let what = format_args!("{:?} of CPU time without waiting", self.used);
+        let line = format_args!("{:?}", show_duration(would_do));
+        match self.told.replace(would_do) {
+            None => warnings.would_deny(warn, what, line),
+            Some(_) => warnings.tell(warn, what, line),
+        }
+    }
+
     /// The instance has been made: what it uses from now on is charged afresh.
     pub(super) fn started(&mut self) {
         self.starting = false;
+        self.told = None;
         self.used = Duration::ZERO;
         self.since = None;
     }
@@ -134,6 +166,7 @@ impl Slice {
             self.blocking_points = blocking_points;
             self.used = Duration::ZERO;
             self.since = None;
+            self.told = None;
             return Duration::ZERO;
         }
         let now = thread_cpu_time();

@@ -14,7 +14,11 @@ use conet_rt::{
 };
 
 use super::slice::Yield;
-use crate::{kill::Kill, metrics::Metrics};
+use crate::{
+    config::{units::show_duration, warn::Warn},
+    imports::Context as Tenant,
+    kill::Kill,
+};
 
 /// What `making` comes to, or a [`Kill::Start`] once it has waited for longer than the limit. To make room for others, at
 /// the end of a slice, is not waiting.
@@ -22,13 +26,13 @@ use crate::{kill::Kill, metrics::Metrics};
 /// The time is counted in steps, so that a process that was stopped meanwhile has waited for one of them.
 pub(super) async fn within<T>(
     limit: Option<Duration>,
-    metrics: &Metrics,
+    context: &Tenant,
     last_yield: &Yield,
     making: impl Future<Output = wasmtime::Result<T>>,
 ) -> wasmtime::Result<T> {
     let mut making = pin!(making);
     let Some(limit) = limit else { return making.await };
-    let mut waited = Duration::ZERO;
+    let (mut waited, mut passed) = (Duration::ZERO, false);
     let mut wait: Option<(Instant, Pin<Box<Sleep>>)> = None;
     let step = (limit / STEPS).max(STEP_MIN);
     poll_fn(|cx| {
@@ -40,8 +44,13 @@ pub(super) async fn within<T>(
             if made.is_ready() || last_yield.under_way() || budget::is_exhausted() {
                 return made;
             }
-            if waited >= limit {
-                metrics.kills_start.increment();
+            if waited >= limit && context.warnings.lets_pass(Warn::Start) {
+                if !std::mem::replace(&mut passed, true) {
+                    let line = format_args!("{:?}", show_duration(limit * 2));
+                    context.warnings.would_deny(Warn::Start, format_args!("{waited:?} of waiting"), line);
+                }
+            } else if waited >= limit {
+                context.metrics.kills_start.increment();
                 return Poll::Ready(Err(Kill::Start { limit }.into()));
             }
             let (_, timer) = wait.insert((Instant::now(), Box::pin(sleep(step))));

@@ -6,6 +6,7 @@ use conet_rt::Handle;
 
 use crate::{
     bindings::net::types::ErrorCode,
+    config::warn::Warn,
     ids,
     imports::{
         Context,
@@ -41,6 +42,7 @@ impl Spawn for Spawner {
             context.metrics.memory_refused.increment();
             return Err(ErrorCode::LimitExceeded);
         };
+        context.warn_beyond(Warn::Coroutines, &context.coroutines, "coroutines");
         context.metrics.coroutines.increment();
         let id = ids::next();
         let worker = self.workers.iter().min_by_key(|worker| worker.tasks()).expect("a host has workers");

@@ -12,7 +12,7 @@ use conet_rt::{Handle, net::TcpListener, time};
 use super::{role::Role, spawner::Spawner, supervisor::Supervisor};
 use crate::{
     bindings::net::types::ErrorCode,
-    config::limits::OverLimit,
+    config::{limits::OverLimit, warn::Warn},
     imports::{
         Context,
         accept::{Accepted, accept, refuse, refuse_until, tell_of_circuit},
@@ -213,7 +213,7 @@ async fn serve(sandbox: &Arc<Sandbox>, role: Role, listener: &StdListener) -> Re
 /// A fresh instance for each connection.
 async fn serve_isolated(sandbox: &Arc<Sandbox>, incoming: &Incoming) -> Result<(), ErrorCode> {
     let context = &sandbox.context;
-    let watch = Watch::new(&context.limits.peer, &context.metrics);
+    let watch = Watch::new(&context.limits.peer, &context.metrics, &context.warnings);
     loop {
         let accepted = match accept(context, incoming).await {
             Ok(accepted) => accepted,
@@ -234,6 +234,7 @@ async fn serve_isolated(sandbox: &Arc<Sandbox>, incoming: &Incoming) -> Result<(
                 }
             }
         };
+        context.warn_beyond(Warn::Coroutines, &context.coroutines, "coroutines");
         let Some(memory) = memory_for_one(sandbox).await else {
             accepted.take().stream.reset();
             continue;

@@ -16,6 +16,7 @@ use crate::config::{
     tenant::{DirGrant, Instances, Isolation},
     units::{parse_duration, parse_per_second, parse_size},
     wall::{CallFilter, Capabilities, Guard},
+    warn::Warn,
 };
 
 /// A value, and where it was written.
@@ -252,6 +253,7 @@ from_text! {
     Cidr: "an address or a network, as in `\"10.0.0.0/8\"`",
     DirGrant: "`\"HOST::GUEST\"` or `\"HOST::GUEST:ro\"`, as in `\"./data::/data:ro\"`",
     ListenGrant: "`\"HOST:PORTS\"`, as in `\"127.0.0.1:80\"` or `\"0.0.0.0/0:8000-8099\"`",
+    Warn: "a key of a grant or limit, as in `\"idle\"`",
     ConnectGrant: "`\"HOST:PORTS\"`, as in `\"10.0.0.0/8:*\"`, `\"redis.internal:6379\"` or `\"public:443\"`",
 }
 
@@ -296,6 +298,7 @@ lists! {
     PathBuf: "a list of paths, relative to the file's folder",
     DirGrant: "a list of `\"HOST::GUEST\"` or `\"HOST::GUEST:ro\"`, as in `[\"./data::/data:ro\"]`",
     ListenGrant: "a list of `\"HOST:PORTS\"`, as in `[\"127.0.0.1:80\", \"0.0.0.0/0:8000-8099\"]`",
+    Warn: "a list of keys of grants and limits, as in `[\"allow-connect\", \"idle\"]`",
     ConnectGrant: "a list of `\"HOST:PORTS\"`, as in `[\"10.0.0.0/8:*\", \"redis.internal:6379\", \"public:443\"]`",
 }
 

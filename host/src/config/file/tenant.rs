@@ -15,6 +15,7 @@ use super::{
 use crate::config::{
     net::{Cidr, ConnectGrant, ListenGrant},
     tenant::{DirGrant, Instances, Isolation},
+    warn::Warn,
 };
 
 section! {
@@ -56,6 +57,9 @@ section! {
         /// that says whose it is, and the guest, its limits and the logs go by that. Others than these are reset: who
         /// may send a header can pass for anybody.
         "proxy-protocol-from": proxy_protocol_from: Vec<Cidr> = "nobody: connections are their peers' own",
+        /// Grants and limits that only warn: what they would deny passes, is counted, and logged with the line that would
+        /// allow it.
+        "warn": warn: Vec<Warn> = "none: all deny",
         /// Its share of the workers' time, beside the other tenants'.
         "weight": weight: Count = "1",
         /// When a program is started again after it has ended.

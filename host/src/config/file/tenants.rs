@@ -117,6 +117,7 @@ fn served(
         },
         proxies: common.proxy_protocol_from.map(|at| at.value).unwrap_or_default(),
         limits,
+        warn: common.warn.map(|at| at.value).unwrap_or_default().into_iter().collect(),
         isolation: common.isolation.map(|at| at.value).unwrap_or_default(),
         instances: common.instances.map(|at| at.value).unwrap_or_default(),
     };

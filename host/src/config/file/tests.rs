@@ -262,3 +262,56 @@ fn every_limit_is_specified_counted_and_tested() {
         }
     }
 }
+
+/// Each limit either can let pass what is beyond it, or says why it cannot; a new one has to choose.
+#[test]
+fn every_limit_can_warn_or_says_why_not() {
+    use crate::config::warn::{STRICT, Warn};
+    use section::Section;
+    let grants = ["allow-listen", "allow-connect"];
+    let limits: Vec<&str> = limits::LimitsSection::KEYS.iter().map(|key| key.name).collect();
+    for key in &limits {
+        let warns = Warn::ALL.iter().filter(|warn| warn.key() == *key).count();
+        let strict = STRICT.iter().filter(|(strict, _)| strict == key).count();
+        assert_eq!(warns + strict, 1, "`{key}`: add it to Warn or to STRICT, in config/warn.rs");
+    }
+    for key in Warn::ALL.iter().map(|warn| warn.key()).chain(STRICT.iter().map(|(key, _)| *key)) {
+        assert!(limits.contains(&key) || grants.contains(&key), "`{key}` is no limit and no grant");
+    }
+}
+
+/// Each that can warn has a row in the specification, which names a test that lets something pass.
+#[test]
+fn everything_that_warns_is_tested() {
+    use crate::config::warn::Warn;
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let text = fs::read_to_string(format!("{root}/SPECIFICATION.md")).expect("it is there");
+    let (_, chapter) = text.split_once("## What only warns").expect("there is a chapter");
+    let chapter = chapter.split("\n## ").next().unwrap_or_default();
+    let source = fs::read_to_string(format!("{root}/tests/tests/warn.rs")).expect("it is there");
+    for warn in Warn::ALL {
+        let row = chapter
+            .lines()
+            .find(|line| line.starts_with("| ") && line.contains(&format!("`{}`", warn.key())));
+        let row = row.unwrap_or_else(|| panic!("`{}` has no row", warn.key()));
+        let test = row.split("`warn::").nth(1).and_then(|rest| rest.split('`').next());
+        let test = test.unwrap_or_else(|| panic!("`{}` names no test", warn.key()));
+        assert!(source.contains(&format!("fn {test}()")), "{test} is not there");
+    }
+}
+
+#[test]
+fn what_warns_is_read_and_said_to_be_wrong() {
+    let warns = |line: &str| parse(&tenant("t", line)).map(|config| config.tenants[0].config.warn);
+    let set = warns("warn = [\"idle\", \"allow-connect\"]").expect("both can");
+    assert_eq!(format!("{set:?}"), "{AllowConnect, Idle}");
+    assert_eq!(warns("").expect("nothing does"), Default::default());
+    for (line, says) in [
+        ("warn = [\"wasm-stack\"]", "`wasm-stack` cannot let pass what is beyond it: the stack ends there"),
+        ("warn = [\"conections\"]", "`conections` is no grant or limit that can warn"),
+        ("warn = \"idle\"", "a list of keys"),
+    ] {
+        let error = warns(line).expect_err(line).to_string();
+        assert!(error.contains(says) && error.contains("conet.toml:4"), "{error}");
+    }
+}

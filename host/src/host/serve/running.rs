@@ -1,7 +1,7 @@
 //! One version of a tenant, from its start to its end.
 
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     num::NonZeroU32,
     sync::{Arc, mpsc::Sender},
     time::{Duration, Instant},
@@ -41,6 +41,7 @@ use crate::{
     metrics::Metrics,
     sandbox::{coroutine::Sandbox, trap::Ended},
     tenancy::{role::Role, supervisor::Supervisor, tenant::Tenant},
+    warnings::Warnings,
 };
 
 /// The version.
@@ -85,6 +86,8 @@ pub(super) struct Maker<'a> {
     pub(super) resolver: &'a Arc<Resolver>,
     pub(super) messages: &'a Messages,
     pub(super) access_log: Option<&'a Arc<Target>>,
+    /// Where the host itself listens.
+    pub(super) closed: Option<SocketAddr>,
     pub(super) events: &'a Sender<Occurrence>,
     /// There is an admin that shows what is there.
     pub(super) seen: bool,
@@ -123,9 +126,12 @@ impl Running {
         let room = Room::within(&ground.room.shares, &served.config, role, ground.handles.len())
             .map_err(|why| StartError::Options(format!("the tenant `{}`: {why}", served.config.name)))?;
         let metrics = Arc::new(Metrics::default());
+        let warnings = Arc::new(Warnings::new(&served.config.name, served.config.warn));
         let around = Around {
-            streams: streams(&served.config.name, limits, &metrics),
+            streams: streams(&served.config.name, limits, &metrics, &warnings),
             metrics,
+            warnings,
+            closed: maker.closed.into_iter().collect(),
             resolver: maker.resolver.clone(),
             messages: maker.messages,
             group: group(served.weight),
@@ -282,9 +288,9 @@ fn group(weight: NonZeroU32) -> Group {
     Group::new(Group::DEFAULT_WEIGHT.saturating_mul(weight))
 }
 
-fn streams(name: &str, limits: &Limits, metrics: &Arc<Metrics>) -> Streams {
+fn streams(name: &str, limits: &Limits, metrics: &Arc<Metrics>, warnings: &Arc<Warnings>) -> Streams {
     let (rate, line) = (limits.log_bytes_per_second_max, limits.log_line_bytes_max);
-    let log = GuestLog::new(name, rate, line, metrics.clone());
+    let log = GuestLog::new(name, rate, line, metrics.clone(), warnings.clone());
     Streams {
         stdin: false,
         stdout: GuestOutput::Log { log: log.clone(), stream: "stdout" },

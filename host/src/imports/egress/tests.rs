@@ -30,7 +30,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        Self { listener, outbound: Quota::new(1), pools: Arc::new(Pools::new(&Limits::default())) }
+        Self { listener, outbound: Quota::new(1), pools: Arc::new(Pools::new(&Limits::default(), false)) }
     }
 
     fn pool(&self) -> Pool {

@@ -7,7 +7,7 @@ use crate::pool::tests::{Server, get, limits, on_worker};
 
 #[test]
 fn the_same_target_and_options_are_the_same_pool() {
-    let pools = Pools::new(&limits());
+    let pools = Pools::new(&limits(), false);
     let target = || Target::Name("db".into(), 1);
     let defaults = cut(None, &limits());
     let one = pools.open(target(), None).unwrap();
@@ -24,7 +24,7 @@ fn the_same_target_and_options_are_the_same_pool() {
 fn pools_are_bounded_and_the_longest_unused_makes_room() {
     on_worker(async {
         let server = Server::new();
-        let pools = Pools::new(&Limits { pools_max: 2, ..limits() });
+        let pools = Pools::new(&Limits { pools_max: 2, ..limits() }, false);
         let open = |port| pools.open(Target::Name("db".into(), port), None);
         drop(get(&open(1).unwrap(), &server).await);
         let two = open(2).unwrap();
@@ -46,7 +46,7 @@ fn pools_are_bounded_and_the_longest_unused_makes_room() {
 fn idle_connections_of_all_pools_can_be_closed() {
     on_worker(async {
         let server = Server::new();
-        let pools = Pools::new(&limits());
+        let pools = Pools::new(&limits(), false);
         let open = |port| pools.open(Target::Name("db".into(), port), None).unwrap();
         for port in 1..=3 {
             drop(get(&open(port), &server).await);
@@ -58,4 +58,19 @@ fn idle_connections_of_all_pools_can_be_closed() {
         assert_eq!((pools.stats().open, pools.stats().discarded_total(), server.quota.used()), (0, 3, 0));
         assert!(!pools.close_oldest_idle());
     });
+}
+
+#[test]
+fn a_lenient_limit_tells_of_each_new_pool_beyond_it() {
+    let pools = Pools::new(&Limits { pools_max: 1, ..limits() }, true);
+    let open = |port| pools.open_counted(Target::Name("db".into(), port), None).expect("all are opened");
+    let (first, none) = open(1);
+    let (second, two) = open(2);
+    assert_eq!((none, two), (None, Some(2)));
+    assert_eq!(open(2).1, None, "it is there already");
+    drop(second);
+    let (_third, beyond) = open(3);
+    assert_eq!(beyond, Some(2), "the unused one made room");
+    drop(first);
+    assert_eq!(open(4).1, Some(2), "and would have, had the first not been in use");
 }
