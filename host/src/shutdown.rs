@@ -45,7 +45,7 @@ impl Shutdown {
     }
 
     /// Begins it where nobody else will accept what waits in the listeners' backlogs: that has been connected, and is served
-    /// still. No more than a backlog has, or peers who go on connecting would go on being served.
+    /// still, no more than a backlog has.
     pub fn begin_with_backlog(&self) {
         self.backlog.store(BACKLOG, Ordering::SeqCst);
         self.begin();

@@ -63,7 +63,7 @@ pub struct Accepted {
 pub async fn accept(context: &Arc<Context>, incoming: &Incoming) -> Result<Accepted, ErrorCode> {
     loop {
         let accepted = match &incoming.introductions {
-            Some(introductions) => introduced(context, &incoming.socket, introductions).await,
+            Some(introductions) => introduced(context, incoming, introductions).await,
             None if context.shutdown.begun() => last_admitted(context, incoming),
             None => {
                 let admitted = context.shutdown.or(admitted(context, incoming)).await;
@@ -98,7 +98,7 @@ async fn admitted(context: &Arc<Context>, incoming: &Incoming) -> io::Result<Acc
 /// The next one of those that wait at the end, if there is room for one.
 fn last_admitted(context: &Arc<Context>, incoming: &Incoming) -> Option<io::Result<Accepted>> {
     loop {
-        if let Some(accepted) = admit(context, incoming, last_arrival(context, &incoming.socket)?) {
+        if let Some(accepted) = admit(context, incoming, last_arrival(context, incoming)?) {
             return Some(Ok(accepted));
         }
     }
@@ -122,10 +122,10 @@ fn admit(context: &Arc<Context>, incoming: &Incoming, arrival: Arrival) -> Optio
 /// The next one whom a proxy's header has introduced; none once the shutdown has begun and no header is waited for.
 async fn introduced(
     context: &Arc<Context>,
-    listener: &TcpListener,
+    incoming: &Incoming,
     introductions: &Arc<Introductions>,
 ) -> Option<io::Result<Accepted>> {
-    let next = || context.shutdown.or(trusted(context, listener));
+    let next = || context.shutdown.or(trusted(context, &incoming.socket));
     let mut arriving = pin!((!context.shutdown.begun()).then(next));
     let mut place = introductions.place();
     poll_fn(|cx| {
@@ -134,7 +134,7 @@ async fn introduced(
                 return Poll::Ready(Some(Ok(accepted)));
             }
             let Some(arrival) = arriving.as_mut().as_pin_mut() else {
-                let Some(arrival) = last_arrival(context, listener) else { break };
+                let Some(arrival) = last_arrival(context, incoming) else { break };
                 if let Some(arrival) = of_a_proxy(context, arrival) {
                     introductions.begin(context, arrival);
                 }
@@ -270,9 +270,14 @@ pub fn tell_of_circuit(context: &Context, change: Option<Change>) {
     }
 }
 
-/// One that waits in the backlog at the end: to close the listener would reset it. No rate counts any more, and who is beyond
-/// the limit goes with the listener.
-fn last_arrival(context: &Context, listener: &TcpListener) -> Option<Arrival> {
+/// One of those that waited in the backlog at the end: to close the listener would reset them. They are taken out at once and
+/// once only, or peers who go on connecting would go on being served.
+fn last_arrival(context: &Context, incoming: &Incoming) -> Option<Arrival> {
+    incoming.last(|| std::iter::from_fn(|| waiting_arrival(context, &incoming.socket)).collect())
+}
+
+/// No rate counts any more, and who is beyond the limit goes with the listener.
+fn waiting_arrival(context: &Context, listener: &TcpListener) -> Option<Arrival> {
     while context.shutdown.take_of_backlog() {
         let permit = context.connections.try_acquire(1)?;
         match listener.accept_waiting()? {

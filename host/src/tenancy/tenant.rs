@@ -16,7 +16,7 @@ use crate::{
     imports::{
         Context,
         accept::{Accepted, accept, refuse, refuse_until, tell_of_circuit},
-        incoming::Incoming,
+        incoming::{Incoming, Spare},
         view::noting_wait,
         watch::Watch,
     },
@@ -126,8 +126,9 @@ impl Tenant {
             let accepting = self.context().accepting.try_acquire(1).expect("it has no limit");
             let serve = move || async move {
                 let _accepting = accepting;
+                let spare = Spare::new(listener);
                 let mut supervisor = Supervisor::new(&sandbox.context.limits);
-                while let Err(code) = serve(&sandbox, role, &listener).await {
+                while let Err(code) = serve(&sandbox, role, &spare).await {
                     let wait = supervisor.ended(Instant::now());
                     tell(Event::ListenerFailed { code, wait });
                     if sandbox.context.shutdown.or(time::sleep(wait)).await.is_none() {
@@ -199,11 +200,11 @@ const REHEARSAL_MAX: Duration = Duration::from_secs(5);
 const REHEARSAL_STARTS: u32 = 8;
 
 /// Serves on this worker until the shutdown, or until the listener fails.
-async fn serve(sandbox: &Arc<Sandbox>, role: Role, listener: &StdListener) -> Result<(), ErrorCode> {
-    let listener = listener.try_clone().and_then(TcpListener::from_std);
+async fn serve(sandbox: &Arc<Sandbox>, role: Role, spare: &Spare) -> Result<(), ErrorCode> {
+    let listener = spare.duplicate().and_then(TcpListener::from_std);
     let bound = listener.and_then(|listener| listener.local_addr().map(|address| (listener, address)));
     let (listener, address) = bound.map_err(|error| crate::imports::error::code(&error))?;
-    let incoming = Incoming::new(&sandbox.context, listener, address);
+    let incoming = Incoming::new(&sandbox.context, listener, address).with_spare(spare);
     match role {
         Role::SharedHandler => serve_shared(sandbox, &incoming).await,
         _ => serve_isolated(sandbox, &incoming).await,
