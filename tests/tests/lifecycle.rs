@@ -236,6 +236,7 @@ fn connections_that_wait_to_be_accepted_at_the_end_are_served() {
         let config = Config::host("shared-instances = true").tenant(name, guest, &slowly);
         let host = Launch::serve(&config).start();
         let mut connections: Vec<_> = (0..20).map(|_| host.connect()).collect();
+        wait_connected(host.addr(), connections.len());
         host.signal(Signal::TERM);
         wait_refused(host.addr());
         for connection in &mut connections {
@@ -243,6 +244,23 @@ fn connections_that_wait_to_be_accepted_at_the_end_are_served() {
         }
         drop(connections);
         host.wait_exit().assert_code(0);
+    }
+}
+
+/// Waits until the server's side of so many connections is there, too: it comes after the client's.
+fn wait_connected(addr: SocketAddr, count: usize) {
+    let (port, start) = (format!(":{:04X}", addr.port()), Instant::now());
+    let is_connected = |line: &&str| {
+        let mut fields = line.split_whitespace().skip(1);
+        // 01 is ESTABLISHED.
+        fields.next().is_some_and(|local| local.ends_with(&port)) && fields.nth(1) == Some("01")
+    };
+    loop {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").expect("this is Linux");
+        if sockets.lines().filter(is_connected).count() >= count {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{addr} has fewer than {count} connections");
     }
 }
 
