@@ -2,13 +2,15 @@
 //!
 //! There is a Unix socket for this user alone, and perhaps an address of loopback, which tells and takes no commands: who
 //! connects there is not asked who they are. Another one, which may be anybody's to reach, answers probes and no more. What is told comes from whoever is [`Observed`]; a command goes to them as
-//! an [`Order`], and its answer comes back.
+//! an [`Order`], and its answer comes back. Metrics are sent to a collector from here, too.
 
 pub mod client;
 mod coroutines;
 mod exposition;
+mod families;
 mod metrics;
 mod order;
+mod otlp;
 mod process;
 mod routes;
 mod server;
@@ -28,6 +30,7 @@ use tokio::{runtime::Builder, sync::oneshot};
 
 pub use coroutines::TenantRoster;
 pub use order::{Answer, Command, Order};
+pub use otlp::Export;
 pub use process::Process;
 pub use socket::{AdminSocket, SocketError};
 pub use status::{HostStatus, Meter, Phase, PoolStatus, State, TenantStatus};
@@ -44,6 +47,9 @@ pub trait Observed: Send + Sync {
 
     /// Who is there, of all their versions.
     fn rosters(&self) -> Vec<TenantRoster>;
+
+    /// A collector has taken the metrics, or has not.
+    fn exported(&self, taken: bool);
 
     /// Passes a command on, or drops it if the host is ending. It must not wait.
     fn order(&self, order: Order);
@@ -71,11 +77,11 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Serves what there is of the three.
+    /// Serves what there is of the three, the second of the addresses for probes alone, and sends metrics where they are wanted.
     pub fn start(
         socket: Option<AdminSocket>,
-        address: Option<TcpListener>,
-        probes: Option<TcpListener>,
+        [address, probes]: [Option<TcpListener>; 2],
+        export: Option<Export>,
         observed: Arc<dyn Observed>,
     ) -> io::Result<Self> {
         let local = address.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -92,9 +98,11 @@ impl Admin {
             let _ = runtime.block_on(async {
                 tokio::select! {
                     ended = ended => ended.ok(),
-                    () = listeners.serve(observed) => None,
+                    () = work(listeners, export, observed) => None,
                 }
             });
+            // It may look up a name, on a thread that cannot be hurried.
+            runtime.shutdown_background();
         })?;
         Ok(Self { socket, address: local, end: Some(end), thread: Some(thread) })
     }
@@ -103,6 +111,15 @@ impl Admin {
     pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
+}
+
+async fn work(listeners: server::Listeners, export: Option<Export>, observed: Arc<dyn Observed>) {
+    let exporting = async {
+        if let Some(export) = export {
+            otlp::export(export, observed.clone()).await;
+        }
+    };
+    tokio::join!(listeners.serve(observed.clone()), exporting);
 }
 
 impl Drop for Admin {

@@ -52,6 +52,11 @@ impl Samples {
         *self.0.get(series).unwrap_or_else(|| panic!("no {series} in {:#?}", self.0))
     }
 
+    /// All series and their values, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().map(|(series, value)| (series.as_str(), *value))
+    }
+
     /// A bucket has what the ones before it have, and the last one all.
     fn check_histograms(&self) {
         for (series, count) in &self.0 {

@@ -261,6 +261,8 @@ mod tests {
             self.0.clone()
         }
 
+        fn exported(&self, _taken: bool) {}
+
         fn order(&self, _: Order) {}
     }
 

@@ -3,75 +3,58 @@
 
 use std::fmt::{Display, Write};
 
+use super::families::{Families, Family, Kind, Value};
 use crate::metrics::CallHistogram;
 
-/// A text that grows, family by family.
-#[derive(Debug, Default)]
-pub(super) struct Exposition(String);
-
-/// What a family's samples are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-}
-
-/// The samples of one metric.
-pub(super) struct Family<'a> {
-    text: &'a mut String,
-    name: &'a str,
+/// All of them, as text.
+pub(super) fn exposition(families: &Families) -> String {
+    let mut text = String::new();
+    families.iter().for_each(|family| family.write(&mut text));
+    text
 }
 
 /// Names and values.
-type Labels<'a> = &'a [(&'a str, &'a str)];
+type Labels<'a> = &'a [(&'static str, String)];
 
-impl Exposition {
-    /// Begins a family; each name is there once.
-    pub(super) fn family<'a>(&'a mut self, name: &'a str, kind: Kind, help: &str) -> Family<'a> {
+impl Family {
+    fn write(&self, text: &mut String) {
+        let Self { name, kind, help, samples } = self;
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
         };
-        let help = help.trim().replace('\\', "\\\\").replace('\n', "\\n");
-        write(&mut self.0, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-        Family { text: &mut self.0, name }
-    }
-
-    /// All of it.
-    pub(super) fn into_text(self) -> String {
-        self.0
+        let help = help.replace('\\', "\\\\").replace('\n', "\\n");
+        write(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+        for sample in samples {
+            match &sample.value {
+                Value::Int(value) => line(text, name, "", &sample.labels, value),
+                Value::Float(value) => line(text, name, "", &sample.labels, value),
+                Value::Histogram(times) => histogram(text, name, &sample.labels, times),
+            }
+        }
     }
 }
 
-impl Family<'_> {
-    /// Adds a sample; no two have the same labels.
-    pub(super) fn sample(&mut self, labels: Labels<'_>, value: impl Display) {
-        self.line("", labels, value);
+fn histogram(text: &mut String, name: &str, labels: Labels<'_>, times: &CallHistogram) {
+    for (bound, count) in &times.at_most {
+        let bound = bound.as_secs_f64().to_string();
+        line(text, name, "_bucket", &[labels, &[("le", bound)]].concat(), count);
     }
+    line(text, name, "_bucket", &[labels, &[("le", "+Inf".to_owned())]].concat(), times.sampled);
+    line(text, name, "_sum", labels, times.sum.as_secs_f64());
+    line(text, name, "_count", labels, times.sampled);
+}
 
-    /// Adds a histogram.
-    pub(super) fn histogram(&mut self, labels: Labels<'_>, times: &CallHistogram) {
-        for (bound, count) in &times.at_most {
-            let bound = bound.as_secs_f64().to_string();
-            self.line("_bucket", &[labels, &[("le", &bound)]].concat(), count);
-        }
-        self.line("_bucket", &[labels, &[("le", "+Inf")]].concat(), times.sampled);
-        self.line("_sum", labels, times.sum.as_secs_f64());
-        self.line("_count", labels, times.sampled);
+fn line(text: &mut String, name: &str, suffix: &str, labels: Labels<'_>, value: impl Display) {
+    write(text, format_args!("{name}{suffix}"));
+    for (nth, (name, value)) in labels.iter().enumerate() {
+        let open = if nth == 0 { '{' } else { ',' };
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        write(text, format_args!("{open}{name}=\"{value}\""));
     }
-
-    fn line(&mut self, suffix: &str, labels: Labels<'_>, value: impl Display) {
-        write(self.text, format_args!("{}{suffix}", self.name));
-        for (nth, (name, value)) in labels.iter().enumerate() {
-            let open = if nth == 0 { '{' } else { ',' };
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            write(self.text, format_args!("{open}{name}=\"{value}\""));
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        write(self.text, format_args!("{close} {value}\n"));
-    }
+    let close = if labels.is_empty() { "" } else { "}" };
+    write(text, format_args!("{close} {value}\n"));
 }
 
 fn write(text: &mut String, what: std::fmt::Arguments<'_>) {
@@ -85,12 +68,12 @@ mod tests {
 
     #[test]
     fn values_and_help_cannot_break_out_of_their_line() {
-        let mut text = Exposition::default();
-        let mut family = text.family("conet_x", Kind::Gauge, " one\\\ntwo");
+        let mut families = Families::default();
+        let family = families.family("conet_x", Kind::Gauge, " one\\\ntwo");
         family.sample(&[("a", "\"} 1\nforged 2\\"), ("b", "")], 1.5);
         family.sample(&[], 3);
         assert_eq!(
-            text.into_text(),
+            exposition(&families),
             "# HELP conet_x one\\\\\\ntwo\n# TYPE conet_x gauge\nconet_x{a=\"\\\"} 1\\nforged 2\\\\\",b=\"\"} 1.5\nconet_x 3\n"
         );
     }
@@ -99,9 +82,9 @@ mod tests {
     fn a_histogram_has_buckets_sum_and_count_in_seconds() {
         let at_most = vec![(Duration::from_nanos(255), 1), (Duration::from_nanos(1023), 3)];
         let times = CallHistogram { name: "recv", at_most, sampled: 4, sum: Duration::from_micros(1500) };
-        let mut text = Exposition::default();
-        text.family("h", Kind::Histogram, "Times.").histogram(&[("call", times.name)], &times);
-        let text = text.into_text();
+        let mut families = Families::default();
+        families.family("h", Kind::Histogram, "Times.").sample(&[("call", times.name)], &times);
+        let text = exposition(&families);
         for line in [
             "# TYPE h histogram",
             "h_bucket{call=\"recv\",le=\"0.000000255\"} 1",

@@ -1,10 +1,10 @@
-//! What `/metrics` tells.
+//! What `/metrics` tells, and the collector of OpenTelemetry is sent.
 
 use std::collections::BTreeMap;
 
 use super::{
     HostStatus, Meter, Observation, Phase, State, TenantRoster, TenantStatus,
-    exposition::{Exposition, Kind},
+    families::{Families, Kind},
     process::{mappings, mappings_max},
 };
 use crate::{
@@ -12,9 +12,9 @@ use crate::{
     roster::Doing,
 };
 
-/// All metrics, as Prometheus reads them.
-pub(super) fn metrics(host: &HostStatus, tenants: &[Observation], rosters: &[TenantRoster]) -> String {
-    let mut text = Exposition::default();
+/// All metrics.
+pub(super) fn metrics(host: &HostStatus, tenants: &[Observation], rosters: &[TenantRoster]) -> Families {
+    let mut text = Families::default();
     process(&mut text, host);
     host_counters(&mut text, host);
     counters(&mut text, tenants);
@@ -24,13 +24,13 @@ pub(super) fn metrics(host: &HostStatus, tenants: &[Observation], rosters: &[Ten
     pools(&mut text, tenants);
     states(&mut text, rosters);
     times(&mut text, tenants);
-    text.into_text()
+    text
 }
 
-fn process(text: &mut Exposition, host: &HostStatus) {
+fn process(text: &mut Families, host: &HostStatus) {
     let process = &host.process;
     text.family("conet_build_info", Kind::Gauge, "Always 1; the version is a label.")
-        .sample(&[("version", &host.version)], 1);
+        .sample(&[("version", &host.version)], 1_u64);
     for (name, help, value) in [
         ("conet_ready", "1 while all listeners of the host accept.", f64::from(host.phase == Phase::Ready)),
         ("conet_uptime_seconds", "Since the host began to start.", host.uptime_seconds),
@@ -44,55 +44,61 @@ fn process(text: &mut Exposition, host: &HostStatus) {
     ] {
         text.family(name, Kind::Gauge, help).sample(&[], value);
     }
+    for (name, help, value) in [
+        ("conet_otlp_exports_total", "Times a collector has taken the metrics.", host.exports),
+        ("conet_otlp_export_failures_total", "Times that failed.", host.export_failures),
+    ] {
+        text.family(name, Kind::Counter, help).sample(&[], value);
+    }
     text.family("process_cpu_seconds_total", Kind::Counter, "CPU time of all threads, in user and system.")
         .sample(&[], process.cpu_seconds);
 }
 
-fn host_counters(text: &mut Exposition, host: &HostStatus) {
+fn host_counters(text: &mut Families, host: &HostStatus) {
     for (name, help) in HostCounters::ABOUT {
         let count = host.counters.get(*name).copied().unwrap_or_default();
         text.family(&format!("conet_{name}_total"), Kind::Counter, help).sample(&[], count);
     }
 }
 
-fn counters(text: &mut Exposition, tenants: &[Observation]) {
+fn counters(text: &mut Families, tenants: &[Observation]) {
     for (name, help) in Counters::ABOUT {
         let metric = format!("conet_{}_total", counter(name));
-        let mut family = text.family(&metric, Kind::Counter, help);
+        let family = text.family(&metric, Kind::Counter, help);
         for Observation { status, .. } in tenants {
             family.sample(&[("tenant", &status.name)], status.count(name));
         }
     }
-    let mut family = text.family("conet_cpu_seconds_total", Kind::Counter, "CPU time used on the workers.");
+    let family = text.family("conet_cpu_seconds_total", Kind::Counter, "CPU time used on the workers.");
     for Observation { status, .. } in tenants {
         family.sample(&[("tenant", &status.name)], status.cpu_seconds);
     }
 }
 
-fn times(text: &mut Exposition, tenants: &[Observation]) {
+fn times(text: &mut Families, tenants: &[Observation]) {
     let help = "Time in the host of guests' calls, waiting not counted, from one call in 64.";
-    let mut calls = text.family("conet_call_seconds", Kind::Histogram, help);
+    let calls = text.family("conet_call_seconds", Kind::Histogram, help);
     for Observation { status, calls: times } in tenants {
         for times in times.iter().filter(|times| TIMES.iter().all(|(name, ..)| times.name != *name)) {
-            calls.histogram(&[("tenant", &status.name), ("call", times.name)], times);
+            calls.sample(&[("tenant", &status.name), ("call", times.name)], times);
         }
     }
     for (name, metric, help) in TIMES {
-        let mut family = text.family(metric, Kind::Histogram, help);
+        let family = text.family(metric, Kind::Histogram, help);
         for Observation { status, calls } in tenants {
             for times in calls.iter().filter(|times| times.name == name) {
-                family.histogram(&[("tenant", &status.name)], times);
+                family.sample(&[("tenant", &status.name)], times);
             }
         }
     }
 }
 
-fn warnings(text: &mut Exposition, tenants: &[Observation]) {
+fn warnings(text: &mut Families, tenants: &[Observation]) {
     let help = "What a grant or limit would have denied that only warns.";
-    let mut family = text.family("conet_would_deny_total", Kind::Counter, help);
+    let family = text.family("conet_would_deny_total", Kind::Counter, help);
     for Observation { status, .. } in tenants {
         for (limit, count) in &status.would_deny {
-            family.sample(&[("tenant", &status.name), ("limit", limit)], count);
+            family.sample(&[("tenant", &status.name), ("limit", limit)], *count);
         }
     }
 }
@@ -128,19 +134,19 @@ fn counter(name: &str) -> &str {
     }
 }
 
-fn circuits(text: &mut Exposition, tenants: &[Observation]) {
+fn circuits(text: &mut Families, tenants: &[Observation]) {
     let help = "1 while connections of a handler are refused, as the ones before them trapped.";
-    let mut family = text.family("conet_circuit_open", Kind::Gauge, help);
+    let family = text.family("conet_circuit_open", Kind::Gauge, help);
     for Observation { status, .. } in tenants {
-        family.sample(&[("tenant", &status.name)], u8::from(status.state == State::CircuitOpen));
+        family.sample(&[("tenant", &status.name)], u64::from(status.state == State::CircuitOpen));
     }
 }
 
-fn meters(text: &mut Exposition, tenants: &[Observation]) {
+fn meters(text: &mut Families, tenants: &[Observation]) {
     for (name, what, meter) in METERS {
         for (suffix, help, value) in VALUES {
             let (name, help) = (format!("conet_{name}{suffix}"), format!("{what}{help}"));
-            let mut family = text.family(&name, Kind::Gauge, &help);
+            let family = text.family(&name, Kind::Gauge, &help);
             for Observation { status, .. } in tenants {
                 family.sample(&[("tenant", &status.name)], value(meter(status)));
             }
@@ -166,7 +172,7 @@ const VALUES: [(&str, &str, ValueOf); 3] = [
     ("_peak", ": the most there were at once.", |meter| meter.peak),
 ];
 
-fn states(text: &mut Exposition, rosters: &[TenantRoster]) {
+fn states(text: &mut Families, rosters: &[TenantRoster]) {
     // One series for each, whatever versions there are.
     let mut counts: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for TenantRoster { tenant, roster, .. } in rosters {
@@ -174,7 +180,7 @@ fn states(text: &mut Exposition, rosters: &[TenantRoster]) {
         roster.for_each(|coroutine| states[coroutine.doing().0 as usize] += 1);
     }
     let help = "Coroutines by what they do, those of older versions, too.";
-    let mut family = text.family("conet_coroutines_by_state", Kind::Gauge, help);
+    let family = text.family("conet_coroutines_by_state", Kind::Gauge, help);
     for (tenant, states) in counts {
         for (doing, count) in Doing::ALL.iter().zip(states) {
             family.sample(&[("tenant", tenant), ("state", doing.name())], count);
@@ -182,18 +188,18 @@ fn states(text: &mut Exposition, rosters: &[TenantRoster]) {
     }
 }
 
-fn pools(text: &mut Exposition, tenants: &[Observation]) {
+fn pools(text: &mut Families, tenants: &[Observation]) {
     for (name, kind, help, value) in POOLS {
-        let mut family = text.family(name, kind, help);
+        let family = text.family(name, kind, help);
         for Observation { status, .. } in tenants {
             family.sample(&[("tenant", &status.name)], value(status));
         }
     }
     let help = "Connections of pools that were closed instead of kept.";
-    let mut family = text.family("conet_pool_discarded_total", Kind::Counter, help);
+    let family = text.family("conet_pool_discarded_total", Kind::Counter, help);
     for Observation { status, .. } in tenants {
         for (reason, count) in &status.pools.discarded {
-            family.sample(&[("tenant", &status.name), ("reason", reason)], count);
+            family.sample(&[("tenant", &status.name), ("reason", reason)], *count);
         }
     }
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{
     Answer, Command, Observed, Phase,
     coroutines::{Query, coroutines},
+    exposition::exposition,
     metrics::metrics,
     order::Order,
     status::Told,
@@ -104,7 +105,8 @@ impl Page {
                 Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
             },
             Page::Metrics => {
-                let text = metrics(&observed.host(), &observed.tenants(), &observed.rosters());
+                let families = metrics(&observed.host(), &observed.tenants(), &observed.rosters());
+                let text = exposition(&families);
                 reply(StatusCode::OK, METRICS_TYPE, text)
             }
             Page::Tenants => {
@@ -235,6 +237,8 @@ mod tests {
                 uptime_seconds: 0.0,
                 workers: 1,
                 counters: Default::default(),
+                exports: 0,
+                export_failures: 0,
                 process,
             }
         }
@@ -246,6 +250,8 @@ mod tests {
         fn rosters(&self) -> Vec<TenantRoster> {
             Vec::new()
         }
+
+        fn exported(&self, _taken: bool) {}
 
         /// It is ending.
         fn order(&self, order: Order) {

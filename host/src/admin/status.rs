@@ -23,6 +23,10 @@ pub struct HostStatus {
     pub workers: usize,
     /// What has been counted for all tenants together, by name.
     pub counters: BTreeMap<String, u64>,
+    /// Times a collector of OpenTelemetry has taken the metrics.
+    pub exports: u64,
+    /// Times that failed.
+    pub export_failures: u64,
     /// What the system tells of it.
     pub process: Process,
 }

@@ -6,6 +6,7 @@
 
 mod host;
 mod limits;
+mod otlp;
 mod problems;
 mod reference;
 mod section;
@@ -19,6 +20,7 @@ use std::{fs, io, net::SocketAddr, path::Path};
 use toml::de::{DeTable, DeValue};
 
 pub use host::{AccessLogAt, HostSection, LogFormat};
+pub use otlp::{Endpoint, OtlpSection};
 pub use problems::{Problem, Problems};
 pub use reference::reference;
 pub use setting::{At, Count};

@@ -6,10 +6,10 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::Ordering,
+        atomic::{AtomicU64, Ordering},
         mpsc::{SendError, Sender},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use conet_rt::Group;
@@ -17,10 +17,10 @@ use conet_rt::Group;
 use super::{bind, occurrence::Occurrence};
 use crate::{
     admin::{
-        Admin, AdminSocket, HostStatus, Meter, Observation, Observed, Order, Phase, Process, State,
+        Admin, AdminSocket, Export, HostStatus, Meter, Observation, Observed, Order, Phase, Process, State,
         TenantRoster, TenantStatus,
     },
-    config::file::{At, HostSection},
+    config::file::{At, Endpoint, HostSection, OtlpSection},
     exit::StartError,
     imports::Context,
     messages::Messages,
@@ -34,6 +34,8 @@ pub(super) struct Registry {
     began: Instant,
     events: Sender<Occurrence>,
     counters: Arc<HostCounters>,
+    /// Times the metrics were sent to a collector: it took them, or did not.
+    exports: [AtomicU64; 2],
     now: Mutex<Now>,
 }
 
@@ -48,6 +50,8 @@ pub(super) struct Doors {
     socket: Option<AdminSocket>,
     address: Option<TcpListener>,
     probes: Option<TcpListener>,
+    /// Where metrics are sent.
+    export: Option<Export>,
 }
 
 impl Doors {
@@ -56,7 +60,8 @@ impl Doors {
         let socket = section.admin.as_ref().map(|at| admin_socket(&at.value, owner)).transpose()?;
         let listener = |at: &Option<At<SocketAddr>>| at.as_ref().map(|at| bind(at.value, None)).transpose();
         let (address, probes) = (listener(&section.admin_address)?, listener(&section.probe_address)?);
-        Ok(Self { socket, address, probes })
+        let export = section.otlp.as_ref().and_then(|at| export(&at.value));
+        Ok(Self { socket, address, probes, export })
     }
 }
 
@@ -74,7 +79,7 @@ impl Registry {
     /// Of a host that starts; commands become `events`.
     pub(super) fn new(events: Sender<Occurrence>, counters: Arc<HostCounters>) -> Self {
         let now = Mutex::new(Now { phase: Phase::Starting, workers: 0, tenants: Vec::new() });
-        Self { began: Instant::now(), events, counters, now }
+        Self { began: Instant::now(), events, counters, exports: Default::default(), now }
     }
 
     /// How far the host is now.
@@ -95,14 +100,14 @@ impl Registry {
         doors: Doors,
         messages: &Messages,
     ) -> Result<Option<Admin>, StartError> {
-        let Doors { socket, address: listener, probes } = doors;
-        if socket.is_none() && listener.is_none() && probes.is_none() {
+        let Doors { socket, address: listener, probes, export } = doors;
+        if socket.is_none() && listener.is_none() && probes.is_none() && export.is_none() {
             return Ok(None);
         }
         let path = socket.as_ref().map(|socket| socket.path().to_owned());
         let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let probe_address = probes.as_ref().map(TcpListener::local_addr).transpose()?;
-        let admin = Admin::start(socket, listener, probes, self.clone())?;
+        let admin = Admin::start(socket, [listener, probes], export, self.clone())?;
         if let Some(path) = path {
             messages.say(format_args!("admin at {}", path.display()));
         }
@@ -132,6 +137,38 @@ fn admin_socket(path: &Path, owner: Option<&Owner>) -> Result<AdminSocket, Start
     socket.map_err(|error| StartError::Admin { path: path.to_owned(), error })
 }
 
+/// As the file has it. None without an endpoint, with which it would have been refused.
+fn export(section: &OtlpSection) -> Option<Export> {
+    let Endpoint { authority, path } = section.endpoint.as_ref()?.value.clone();
+    let own = [
+        ("service.name", "conet".to_owned()),
+        ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("service.instance.id", instance_id()),
+        ("host.name", rustix::system::uname().nodename().to_string_lossy().into_owned()),
+        ("process.pid", std::process::id().to_string()),
+    ];
+    let mut resource: BTreeMap<String, String> =
+        own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    resource.extend(section.resource.iter().flat_map(|at| at.value.clone()));
+    Some(Export {
+        authority,
+        path,
+        interval: section.interval.as_ref().map_or(EXPORT_INTERVAL, |at| at.value),
+        headers: section.headers.as_ref().map(|at| at.value.0.clone()).unwrap_or_default(),
+        resource: resource.into_iter().collect(),
+    })
+}
+
+/// A random UUID, as it is recommended.
+fn instance_id() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system has random bytes");
+    let id = u128::from_be_bytes(bytes);
+    let id = id & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{id:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
 impl Observed for Registry {
     fn host(&self) -> HostStatus {
         let (phase, workers) = {
@@ -144,6 +181,8 @@ impl Observed for Registry {
             uptime_seconds: self.began.elapsed().as_secs_f64(),
             workers,
             counters: owned(self.counters.snapshot()),
+            exports: self.exports[usize::from(true)].load(Ordering::Relaxed),
+            export_failures: self.exports[usize::from(false)].load(Ordering::Relaxed),
             process: Process::read(),
         }
     }
@@ -158,6 +197,10 @@ impl Observed for Registry {
         let tenants = self.lock().tenants.clone();
         let contexts = tenants.into_iter().flat_map(Registered::into_contexts);
         contexts.filter_map(|context| roster(&context)).collect()
+    }
+
+    fn exported(&self, taken: bool) {
+        self.exports[usize::from(taken)].fetch_add(1, Ordering::Relaxed);
     }
 
     fn order(&self, order: Order) {
@@ -205,3 +248,6 @@ impl Registered {
         Observation { status, calls: context.metrics.call_histograms() }
     }
 }
+
+/// As other exporters have it, or oftener: it costs little.
+const EXPORT_INTERVAL: Duration = Duration::from_secs(10);

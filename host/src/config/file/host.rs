@@ -10,6 +10,7 @@ use serde_spanned::Spanned;
 use toml::de::DeValue;
 
 use super::{
+    otlp::OtlpSection,
     problems::Found,
     section::section,
     setting::{At, Count, Setting},
@@ -47,6 +48,8 @@ section! {
         /// an orchestrator and for Prometheus, where they come from other machines. Whoever reaches it reads tenants' names and
         /// counts.
         "probe-address": probe_address: SocketAddr = "none",
+        /// A collector that metrics are sent to.
+        "otlp": otlp: OtlpSection = "none",
         /// The user to go on as once all listeners are bound, by name or number: for a host that root starts.
         /// docs/security.md tells of this key and the next seven. What they say holds from the host's start on, and a
         /// reload does not change it.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::{
     host::HostSection,
     limits::LimitsSection,
+    otlp::OtlpSection,
     section::{Key, Section},
     tenant::{CommonSection, IdentitySection},
 };
@@ -13,6 +14,7 @@ use super::{
 pub fn reference() -> String {
     let mut text = String::from(HEAD);
     chapter::<HostSection>(&mut text, "`[host]`");
+    chapter::<OtlpSection>(&mut text, "`[host.otlp]`");
     chapter::<IdentitySection>(&mut text, "`[[tenant]]`");
     chapter::<CommonSection>(&mut text, "`[[tenant]]` and `[defaults]`");
     chapter::<LimitsSection>(&mut text, "`[tenant.limits]` and `[defaults.limits]`");
