@@ -21,7 +21,7 @@ fn on_connection(mut conn: TcpStream) -> Result<()> {
             std::hint::black_box(what);
         },
         b'g' => {
-            conet::go(|| sleep_long())?;
+            conet::go(sleep_long)?;
             conn.read_exact(&mut what)?;
         }
         b't' => std::thread::sleep(Duration::from_secs(600)),
@@ -40,7 +40,7 @@ fn sleep_long() {
 fn wait_for_pool() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let options = Options { max_open: 1, ..Options::default() };
-    let pool = Pool::open_with(&listener.local_addr()?.to_string(), options)?;
+    let pool = Pool::open_with(listener.local_addr()?.to_string(), options)?;
     let _only = pool.get()?;
     drop(pool.get()?);
     Ok(())
