@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -62,6 +63,15 @@ impl Config {
     pub fn replace(&mut self, other: Config) {
         self.text.clone_from(&other.text);
         self.write();
+    }
+
+    /// In this folder instead: another user may reach that, and not the scratch folder.
+    pub fn moved_to(mut self, folder: &Path) -> Self {
+        let path = folder.join(self.path.file_name().expect("it is a file"));
+        fs::rename(&self.path, &path).or_else(|_| fs::copy(&self.path, &path).map(drop)).expect("a folder");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is ours");
+        self.path = path;
+        self
     }
 
     /// Where it is.

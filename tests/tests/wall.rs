@@ -26,10 +26,11 @@ fn config(lines: &str) -> Config {
     Config::host(lines).handler("echo", "echo-handler", "")
 }
 
-/// A folder that no file names.
+/// A folder that no file names, and that every user reaches.
 fn elsewhere(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("conet-wall-{}-{name}", std::process::id()));
     fs::create_dir_all(&path).expect("a folder");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
     path
 }
 
@@ -177,8 +178,11 @@ fn root_binds_and_another_user_serves() {
     // An address of this test alone, with a port that only root may have.
     let address = format!("127.{}.1:81", std::process::id() % 0xffff / 256 + 1);
     let address = address.replace("127.", &format!("127.{}.", std::process::id() % 256));
-    let mut file =
-        Config::of(lines.clone()).tenant("echo", "echo-handler", &format!("listen = [{address:?}]"));
+    // Where nobody can read it, whatever the folders above this project say.
+    let component = folder.join("echo.wasm");
+    fs::copy(artifacts::guest("echo-handler"), &component).expect("a copy");
+    let with = |listen: &str| Config::of(lines.clone()).component("echo", &component, listen);
+    let mut file = with(&format!("listen = [{address:?}]")).moved_to(&folder);
     let host = Launch::serve(&file).start();
     echoes(&host);
     let process = host.process();
@@ -201,12 +205,12 @@ fn root_binds_and_another_user_serves() {
 
     // It reloads: the port that only root may have goes on, and a new one cannot be had, which changes nothing.
     let more = format!("listen = [{address:?}]\nweight = 2");
-    file.replace(Config::of(lines.clone()).tenant("echo", "echo-handler", &more));
+    file.replace(with(&more));
     host.signal(Signal::HUP);
     host.wait_count("\nreloaded ", 1);
     let low = address.replace(":81", ":82");
     let more = format!("listen = [{address:?}, {low:?}]");
-    file.replace(Config::of(lines).tenant("echo", "echo-handler", &more));
+    file.replace(with(&more));
     host.signal(Signal::HUP);
     host.wait_line("ports below 1024 need");
     host.wait_count("all goes on as it was", 1);
@@ -232,8 +236,13 @@ fn a_user_that_cannot_be_is_refused() {
         let outer = Config::of(lines).handler("echo", "echo-handler", "");
         let inner =
             Config::of("[host]\ncache = \"off\"\nuser = \"root\"\n").handler("echo", "echo-handler", "");
-        let host = artifacts::host().to_str().expect("text");
-        let output = behind(&outer, &[host, "serve", inner.path().to_str().expect("text")]);
+        // Where nobody can reach them, whatever the folders above this project say.
+        let folder = elsewhere("refused");
+        let (inner, host) = (inner.moved_to(&folder), folder.join("conet-host"));
+        fs::copy(artifacts::host(), &host).expect("a copy");
+        let [host, path] = [&host, inner.path()].map(|path| path.to_str().expect("text"));
+        let output = behind(&outer, &[host, "serve", path]);
+        fs::remove_dir_all(folder).expect("it is ours");
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("cannot become"), "{output:?}");
     }
