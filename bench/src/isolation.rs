@@ -153,5 +153,6 @@ const REHEARSAL: Duration = Duration::from_millis(500);
 /// How long nothing has changed where all has been started: the host makes its pool of instances meanwhile.
 const STILL: Duration = Duration::from_millis(500);
 
-/// How long what an attack held may take to be given back.
-const SETTLING: Duration = Duration::from_secs(5);
+/// How long what an attack held may take to be given back: a name server that does not answer is waited for as long as the
+/// system's resolver does.
+const SETTLING: Duration = Duration::from_secs(30);
