@@ -372,8 +372,3 @@ impl Host {
         exit
     }
 }
-
-/// What the system says of a file that it lets nobody read, or not this process.
-const DENIED: &str = "Permission denied";
-const PERHAPS_THE_WALL: &str = "\n(this host's wall was raised when it started: if that is in the way, name the folder with \
-                                `readable` in [host], and start the host again)";

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::{
     super::{design::area, occurrence::Occurrence, plan::plans},
-    DENIED, Host, PERHAPS_THE_WALL,
+    Host,
     ready::Ready,
 };
 use crate::{
@@ -149,3 +149,8 @@ impl Drop for Told {
 }
 
 const ENDING: &str = "the host is ending";
+
+/// What the system says of a file that it lets nobody read, or not this process.
+const DENIED: &str = "Permission denied";
+const PERHAPS_THE_WALL: &str = "\n(this host's wall was raised when it started: if that is in the way, name the folder with \
+                                `readable` in [host], and start the host again)";
