@@ -5,6 +5,7 @@ mod drain;
 mod instructions;
 mod isolation;
 mod load;
+mod stage;
 
 use std::fmt::Display;
 use std::io::{Write, stderr, stdout};

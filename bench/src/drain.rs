@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,10 +9,9 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use crate::affinity;
-use crate::compare::markdown::Section;
 use crate::compare::{Spread, machine};
-use crate::contender::{Artifact, Build};
-use crate::hosted::{Driver, Echo, Hosted};
+use crate::contender::Artifact;
+use crate::hosted::{Driver, Echo, Hosted, Stage};
 use crate::serve;
 
 /// What to measure, and how.
@@ -29,14 +27,8 @@ pub struct Drain {
     pub requests: usize,
     /// How long the last of them has left; the others have evenly less.
     pub longest: Duration,
-    /// The core of the host.
-    pub server_core: usize,
-    /// The core of the load.
-    pub load_core: usize,
-    /// Whether to build the host and its guests first.
-    pub build: Build,
-    /// A file to write the table into.
-    pub markdown: Option<PathBuf>,
+    /// Where.
+    pub stage: Stage,
 }
 
 /// One drain.
@@ -50,11 +42,10 @@ struct Drained {
 /// Measures, and writes the table to `out`. False: a request was lost, or a host did not end as it should.
 pub fn run(drain: &Drain, command_line: &str, out: &mut dyn Write) -> Result<bool> {
     ensure!(drain.rounds > 0 && drain.requests > 0, "at least one request in one round is needed");
-    let section = drain.markdown.as_deref().map(|path| Section::find(path, "drain".into())).transpose()?;
-    Artifact::Host.prepare(drain.build)?;
-    drain.guests.iter().try_for_each(|guest| guest.artifact().prepare(drain.build))?;
+    let guests = drain.guests.iter().map(|guest| guest.artifact());
+    let section = drain.stage.prepare("drain", [Artifact::Host].into_iter().chain(guests))?;
     serve::raise_open_files()?;
-    affinity::pin(&[drain.load_core])?;
+    affinity::pin(&[drain.stage.load_core])?;
     let mut text = drain.head(command_line);
     let mut clean = true;
     for &driver in &drain.drivers {
@@ -84,7 +75,7 @@ pub fn run(drain: &Drain, command_line: &str, out: &mut dyn Write) -> Result<boo
 
 impl Drain {
     fn once(&self, driver: Driver, guest: Echo) -> Result<Drained> {
-        let host = Hosted::start(driver, self.server_core, &[guest.tenant("echo")?])?;
+        let host = Hosted::start(driver, self.stage.server_core, &[guest.tenant("echo")?])?;
         let address = host.address("echo")?;
         let open = |_| request(address);
         let requests = (0..self.requests).map(open).collect::<Result<Vec<_>>>()?;
@@ -109,8 +100,8 @@ impl Drain {
              | guest | driver | requests | lost | ms from the last answer to the end of the host |\n|---|---|---:|---:|---:|\n",
             self.requests,
             self.longest.as_secs_f64(),
-            self.server_core,
-            self.load_core,
+            self.stage.server_core,
+            self.stage.load_core,
             self.rounds,
             machine()
         )

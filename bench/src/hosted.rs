@@ -15,7 +15,8 @@ use clap::ValueEnum;
 use rustix::process::Signal;
 use serde::Deserialize;
 
-use crate::contender::{Artifact, Server};
+use crate::compare::markdown::Section;
+use crate::contender::{Artifact, Build, Server};
 
 /// What its workers wait for their sockets with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,6 +37,32 @@ impl Driver {
             Self::Epoll => "epoll",
             Self::IoUring => "io-uring",
         }
+    }
+}
+
+/// Where a host is measured.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// The core of the host.
+    pub server_core: usize,
+    /// The core of the load.
+    pub load_core: usize,
+    /// Whether to build the host and its guests first.
+    pub build: Build,
+    /// A file to write the table into.
+    pub markdown: Option<PathBuf>,
+}
+
+impl Stage {
+    /// Sees that these are built, and where in the file the table of this name goes.
+    pub(crate) fn prepare(
+        &self,
+        table: &str,
+        artifacts: impl IntoIterator<Item = Artifact>,
+    ) -> Result<Option<Section<'_>>> {
+        let section = self.markdown.as_deref().map(|path| Section::find(path, table.into())).transpose()?;
+        artifacts.into_iter().try_for_each(|artifact| artifact.prepare(self.build))?;
+        Ok(section)
     }
 }
 

@@ -11,15 +11,13 @@ mod probe;
 mod table;
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::affinity;
-use crate::compare::markdown::Section;
-use crate::contender::{Artifact, Build};
-use crate::hosted::{self, Driver, Echo, Hosted, tenant};
+use crate::contender::Artifact;
+use crate::hosted::{self, Driver, Echo, Hosted, Stage, tenant};
 use crate::serve::raise_open_files;
 use attack::Attack;
 pub use attacker::Attacker;
@@ -43,29 +41,20 @@ pub struct Isolation {
     pub warm_up: Duration,
     /// What the host's worker waits for its sockets with.
     pub driver: Driver,
-    /// The core of the host.
-    pub server_core: usize,
-    /// The core of the probe, and of the attackers' peers.
-    pub load_core: usize,
-    /// Whether to build the host and its guests first.
-    pub build: Build,
-    /// A file to write the table into.
-    pub markdown: Option<PathBuf>,
+    /// Where; the attackers' peers share the probe's core.
+    pub stage: Stage,
 }
 
 /// Measures, and writes the table to `out`. False: a victim had errors, or an attack left something behind.
 pub fn run(isolation: &Isolation, command_line: &str, out: &mut dyn Write) -> Result<bool> {
     ensure!(isolation.rounds > 0, "--rounds must be at least 1");
-    ensure!(isolation.server_core != isolation.load_core, "host and load need a core each");
-    let section = isolation.markdown.as_deref().map(|path| Section::find(path, "isolation".into()));
-    let section = section.transpose()?;
-    for artifact in [Artifact::Host, Artifact::Attacker] {
-        artifact.prepare(isolation.build)?;
-    }
-    isolation.victims.iter().try_for_each(|victim| victim.artifact().prepare(isolation.build))?;
+    ensure!(isolation.stage.server_core != isolation.stage.load_core, "host and load need a core each");
+    let victims = isolation.victims.iter().map(|victim| victim.artifact());
+    let artifacts = [Artifact::Host, Artifact::Attacker].into_iter().chain(victims);
+    let section = isolation.stage.prepare("isolation", artifacts)?;
     raise_open_files()?;
     // Threads that are started from here on stay out of the host's way.
-    affinity::pin(&[isolation.load_core])?;
+    affinity::pin(&[isolation.stage.load_core])?;
     let mut outcomes = Vec::new();
     for &victim in &isolation.victims {
         for &attacker in &isolation.attackers {
@@ -87,7 +76,8 @@ pub fn run(isolation: &Isolation, command_line: &str, out: &mut dyn Write) -> Re
 impl Isolation {
     fn measure(&self, victim: Echo, attacker: Attacker) -> Result<Outcome> {
         let neighbour = tenant("attacker", &Artifact::Attacker.path()?, &attacker.lines());
-        let host = Hosted::start(self.driver, self.server_core, &[victim.tenant("victim")?, neighbour])?;
+        let host =
+            Hosted::start(self.driver, self.stage.server_core, &[victim.tenant("victim")?, neighbour])?;
         let rounds = self.rounds(&host, attacker).with_context(|| host.last_words());
         let (rounds, before, after) = rounds?;
         host.stop()?;
@@ -99,10 +89,10 @@ impl Isolation {
             victim: host.address("victim")?,
             duration: self.duration,
             warm_up: self.warm_up,
-            core: self.load_core,
+            core: self.stage.load_core,
         };
         // Caches and pools fill: what stays of that is not what an attack leaves.
-        let rehearsal = Attack::begin(attacker, host.address("attacker")?, self.load_core)?;
+        let rehearsal = Attack::begin(attacker, host.address("attacker")?, self.stage.load_core)?;
         let probed = Probe { duration: REHEARSAL, ..probe }.run();
         rehearsal.end();
         probed?;
@@ -111,7 +101,7 @@ impl Isolation {
         for _ in 0..self.rounds {
             let baseline = probe.run()?;
             let (cpu, began) = (cpu_seconds(host)?, Instant::now());
-            let attack = Attack::begin(attacker, host.address("attacker")?, self.load_core)?;
+            let attack = Attack::begin(attacker, host.address("attacker")?, self.stage.load_core)?;
             let attacked = probe.run();
             let strikes = attack.end();
             let attacker_cpu = (cpu_seconds(host)? - cpu) / began.elapsed().as_secs_f64();

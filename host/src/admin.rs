@@ -21,21 +21,27 @@ pub mod terminal;
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use tokio::{runtime::Builder, sync::oneshot};
+use tokio::{
+    runtime::Builder,
+    sync::{Notify, oneshot},
+    time::timeout,
+};
 
 pub use coroutines::TenantRoster;
 pub use order::{Answer, Command, Order};
 pub use otlp::Export;
 pub use process::Process;
 pub use socket::{AdminSocket, SocketError};
-pub use status::{HostStatus, Meter, Phase, PoolStatus, State, TenantStatus};
+pub use status::{HostStatus, Meter, Phase, PoolStatus, State, TenantStatus, WorkerLoad};
 
 use crate::metrics::CallHistogram;
+use server::Answering;
 
 /// Who the admin tells of. It is asked on the admin's thread, at each request.
 pub trait Observed: Send + Sync {
@@ -69,7 +75,8 @@ pub struct Observation {
 pub struct Admin {
     // In this order: nobody else has a socket of this name before it is removed.
     socket: Option<AdminSocket>,
-    address: Option<SocketAddr>,
+    /// Told when the addresses are left to another process.
+    leave: Arc<Notify>,
     /// Dropped, it tells the thread to end.
     end: Option<oneshot::Sender<()>>,
     /// None once joined.
@@ -84,42 +91,53 @@ impl Admin {
         export: Option<Export>,
         observed: Arc<dyn Observed>,
     ) -> io::Result<Self> {
-        let local = address.as_ref().map(TcpListener::local_addr).transpose()?;
         let unix = socket.as_ref().map(AdminSocket::listener).transpose()?;
         let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
         let (end, ended) = oneshot::channel();
+        let leave = Arc::new(Notify::new());
+        let left = leave.clone();
         let listeners = {
             // They are registered with the runtime that is entered.
             let _entered = runtime.enter();
             server::Listeners::new(unix, address, probes)?
         };
         let thread = thread::Builder::new().name("admin".into()).spawn(move || {
-            // An error tells that the sender was dropped, which is how it tells the end.
-            let _ = runtime.block_on(async {
+            let answering = Answering::new();
+            runtime.block_on(async {
+                // An error tells that the sender was dropped, which is how it tells the end.
                 tokio::select! {
-                    ended = ended => ended.ok(),
-                    () = work(listeners, export, observed) => None,
+                    _ = ended => {}
+                    () = work(&listeners, export, &observed, &answering, &left) => {}
                 }
+                // What was asked gets its answer, which is a write or two away: who has waited for it does not take it.
+                let _ = listeners.serve_last(&observed, &answering);
+                let _ = timeout(LAST_ANSWERS_MAX, answering.done()).await;
             });
             // It may look up a name, on a thread that cannot be hurried.
             runtime.shutdown_background();
         })?;
-        Ok(Self { socket, address: local, end: Some(end), thread: Some(thread) })
+        Ok(Self { socket, leave, end: Some(end), thread: Some(thread) })
     }
 
-    /// Where it can be reached over TCP.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.address
+    /// Accepts nothing more at the addresses, which another process has, too. Who has reached the socket is served still.
+    pub fn leave_addresses(&self) {
+        self.leave.notify_one();
     }
 }
 
-async fn work(listeners: server::Listeners, export: Option<Export>, observed: Arc<dyn Observed>) {
+async fn work(
+    listeners: &server::Listeners,
+    export: Option<Export>,
+    observed: &Arc<dyn Observed>,
+    answering: &Answering,
+    leave: &Notify,
+) {
     let exporting = async {
         if let Some(export) = export {
             otlp::export(export, observed.clone()).await;
         }
     };
-    tokio::join!(listeners.serve(observed.clone()), exporting);
+    tokio::join!(listeners.serve(observed, answering, leave), exporting);
 }
 
 impl Drop for Admin {
@@ -132,3 +150,6 @@ impl Drop for Admin {
         }
     }
 }
+
+/// At the end, for answers that are under way.
+const LAST_ANSWERS_MAX: Duration = Duration::from_secs(1);

@@ -39,6 +39,8 @@ enum Command {
     Ps(admin::Ps),
     /// Have a host read its file again.
     Reload(admin::Reload),
+    /// Have a host hand over to its program as it is on disk now, without a connection lost.
+    Upgrade(admin::Upgrade),
     /// Have a tenant accept nothing new; its connections may finish.
     Drain(admin::Drain),
     /// Have a tenant begin anew, while what it has may finish.
@@ -75,6 +77,7 @@ pub fn main() -> Exit {
         Command::Top(top) => top.run(),
         Command::Ps(ps) => ps.run(),
         Command::Reload(reload) => reload.run(),
+        Command::Upgrade(upgrade) => upgrade.run(),
         Command::Drain(drain) => drain.run(),
         Command::Restart(restart) => restart.run(),
         Command::CompileChild(child) => child.run(),

@@ -7,6 +7,7 @@ pub mod file;
 pub mod limits;
 pub mod machine;
 pub mod net;
+pub mod rollback;
 pub mod tenant;
 pub mod units;
 pub mod wall;

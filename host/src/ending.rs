@@ -23,6 +23,26 @@ pub enum Ending {
     Unserved,
 }
 
+impl Ending {
+    /// All there are: what bounds the host's memory for counting them.
+    pub const ALL: [Self; 14] = [
+        Self::Finished,
+        Self::Eof,
+        Self::PeerReset,
+        Self::Trap,
+        Self::Limit("cpu"),
+        Self::Limit("start"),
+        Self::Limit("stack"),
+        Self::Limit("wasm-stack"),
+        Self::Timeout("first-byte"),
+        Self::Timeout("idle"),
+        Self::Timeout("receive-rate-min"),
+        Self::Timeout("write"),
+        Self::Drain,
+        Self::Unserved,
+    ];
+}
+
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

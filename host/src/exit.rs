@@ -8,6 +8,8 @@ use crate::{
         file::{FileError, Problems},
         machine::MachineError,
     },
+    host::{MeetError, WatchError},
+    imports::given::Unusable,
     sandbox::{component::LoadError, scan::ScanError},
     wall::WallError,
 };
@@ -113,6 +115,9 @@ pub enum StartError {
         /// What happened.
         why: String,
     },
+    /// A socket that the process was started with cannot be listened on.
+    #[error(transparent)]
+    Given(#[from] Unusable),
     /// The options do not go with what the component is.
     #[error("{0}")]
     Options(String),
@@ -148,6 +153,9 @@ pub enum StartError {
         /// What is in the way.
         error: SocketError,
     },
+    /// Nothing is taken over from the version before.
+    #[error("{0}")]
+    Meet(#[from] MeetError),
     /// The machine does not allow it.
     #[error("{0}")]
     Machine(#[from] MachineError),
@@ -160,6 +168,9 @@ pub enum StartError {
     /// What a reload asks for is behind it.
     #[error("this host's wall, which was raised when it started, keeps out of reach: {}. Name it in [host], and start the host again", .0.join(", "))]
     OutOfReach(Vec<String>),
+    /// What changes cannot be seen.
+    #[error("--watch: {0}")]
+    Watch(#[from] WatchError),
     /// Threads, descriptors.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
@@ -184,6 +195,14 @@ impl From<FileError> for StartError {
 }
 
 impl StartError {
+    /// As it is told. Problems of a file have a line each, and begin with its name as compilers' do.
+    pub fn told(&self) -> String {
+        match self {
+            StartError::Config(problems) => problems.to_string(),
+            error => format!("error: {error}"),
+        }
+    }
+
     /// The process's end.
     pub fn exit(&self) -> Exit {
         match self {
@@ -191,6 +210,7 @@ impl StartError {
             StartError::Read { .. }
             | StartError::File { .. }
             | StartError::Config(_)
+            | StartError::Given(_)
             | StartError::Options(_)
             | StartError::Folder { .. }
             | StartError::AccessLog { .. }
@@ -204,8 +224,11 @@ impl StartError {
             StartError::Bind { .. } | StartError::Admin { .. } => Exit::Bind,
             StartError::Machine(_)
             | StartError::Driver(_)
+            | StartError::Watch(_)
             | StartError::Wall(WallError::Missing { .. } | WallError::Threads) => Exit::Machine,
-            StartError::System(_) | StartError::Wall(WallError::System { .. }) => Exit::Guest(1),
+            StartError::System(_) | StartError::Meet(_) | StartError::Wall(WallError::System { .. }) => {
+                Exit::Guest(1)
+            }
         }
     }
 }

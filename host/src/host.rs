@@ -2,10 +2,13 @@
 //!
 //! `run` has one tenant and ends with it; `serve` has any number, none of which ends it.
 
+mod changes;
 mod component;
 mod context;
 mod design;
+mod handover;
 mod loading;
+mod notify;
 mod occurrence;
 mod plan;
 mod problem;
@@ -14,13 +17,11 @@ mod room;
 mod run;
 mod serve;
 mod shares;
+mod watchdog;
 mod wishes;
 mod workers;
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use conet_rt::net::ListenOptions;
 use tracing::{debug, warn};
@@ -28,11 +29,16 @@ use tracing::{debug, warn};
 use crate::{
     config::{file::ServeConfig, file::Source},
     exit::StartError,
-    imports::Context,
+    imports::{
+        Context,
+        given::{Bound, Given},
+    },
     sandbox::cache::Cache,
     wall::Wall,
 };
 
+pub use changes::{Changes, WatchError};
+pub use handover::{MeetError, Predecessor};
 pub use run::{Options, run};
 pub use serve::serve;
 
@@ -58,10 +64,10 @@ fn open_cache(path: Option<&std::path::Path>) -> Option<Cache> {
     opened.inspect_err(|error| warn!("running without the compile cache: {error}")).ok()
 }
 
-fn bind(address: SocketAddr, keepalive: Option<Duration>) -> Result<TcpListener, StartError> {
-    ListenOptions { keepalive, ..ListenOptions::default() }
-        .listen(address)
-        .map_err(|error| StartError::Bind { address, error })
+/// Listens on what was given there, or else on a new socket.
+fn bind(given: &Given, address: SocketAddr, keepalive: Option<Duration>) -> Result<Bound, StartError> {
+    let options = ListenOptions { keepalive, ..ListenOptions::default() };
+    given.listen(address, &options).map_err(|error| StartError::Bind { address, error })
 }
 
 fn counted(coroutines: u64) -> String {

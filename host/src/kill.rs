@@ -36,3 +36,17 @@ impl Kill {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ending::Ending;
+
+    #[test]
+    fn what_it_ends_is_counted() {
+        let (budget, limit) = (Duration::ZERO, Duration::ZERO);
+        for kill in [Kill::CpuBudget { budget }, Kill::Start { limit }, Kill::ShadowStack] {
+            assert!(Ending::ALL.contains(&Ending::Limit(kill.limit())), "{kill}");
+        }
+    }
+}

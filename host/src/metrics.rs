@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::sharded::Sharded;
+use crate::{ending::Ending, sharded::Sharded};
 
 mod calls;
 
@@ -24,6 +24,8 @@ pub struct Metrics {
     counters: Sharded<Counters>,
     /// By [`Import`]; made when a thread measures its first call.
     calls: Sharded<OnceLock<Box<[Histogram]>>>,
+    /// Accepted connections that have ended, by [`Ending::ALL`].
+    closed: Sharded<[Counter; Ending::ALL.len()]>,
 }
 
 impl Metrics {
@@ -54,6 +56,20 @@ impl Metrics {
             of(*import, &all.collect::<Vec<_>>())
         };
         Import::ALL.iter().filter_map(of).collect()
+    }
+
+    /// An accepted connection has ended.
+    pub fn add_closed(&self, ending: Ending) {
+        // All are there, as tests of those who make them say.
+        if let Some(nth) = Ending::ALL.iter().position(|one| *one == ending) {
+            self.closed.mine()[nth].increment();
+        }
+    }
+
+    /// How many have ended so.
+    pub fn closed(&self) -> impl Iterator<Item = (Ending, u64)> {
+        let count = |nth: usize| self.closed.iter().map(|counts| counts[nth].value()).sum();
+        Ending::ALL.iter().enumerate().map(move |(nth, ending)| (*ending, count(nth)))
     }
 
     /// Notes what one has taken.
@@ -102,6 +118,8 @@ counters! {
     reloads_refused,
     /// Components refused then, each as often as tenants have it.
     components_refused,
+    /// Times another version was to take over, and did not.
+    upgrades_refused,
     /// Components compiled.
     components_compiled,
     /// Entries of the compilation cache that were damaged, and removed.
@@ -192,6 +210,8 @@ counters! {
     memory_timeouts,
     /// Slices that ended with a yield to other coroutines of the worker.
     yields,
+    /// Of them, early, because there was something for others of the worker.
+    interrupts,
     /// Slices begun afresh because the coroutine had been suspended.
     fresh_slices,
     /// Bytes received by guests.

@@ -10,7 +10,7 @@ pub mod launcher;
 mod privileges;
 mod syscalls;
 
-use std::{fs, io};
+use std::{fs, io, sync::Arc};
 
 use rustix::thread::SecureComputingMode;
 use tracing::{info, warn};
@@ -44,7 +44,7 @@ pub struct Design {
 #[derive(Debug)]
 pub struct Wall {
     /// Starts what must stand outside of it.
-    pub launcher: Launcher,
+    pub launcher: Arc<Launcher>,
     /// What can be reached, if not all can.
     pub files: Option<Files>,
 }
@@ -134,7 +134,7 @@ impl Design {
             had(filter, "seccomp", self.seccomp == CallFilter::Required)?;
         }
         info!("wall: {}", self.in_force(files.as_ref()));
-        Ok(Wall { launcher, files })
+        Ok(Wall { launcher: Arc::new(launcher), files })
     }
 
     fn in_force(&self, files: Option<&Files>) -> String {

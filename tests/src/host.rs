@@ -26,6 +26,8 @@ pub struct Launch {
     options: Vec<OsString>,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    /// Sockets it is started with, each with its name.
+    passed: Vec<(String, OwnedFd)>,
     stdout: Reader,
     stderr: Reader,
     cache: bool,
@@ -76,6 +78,7 @@ impl Launch {
             options: Vec::new(),
             args: Vec::new(),
             env: Vec::new(),
+            passed: Vec::new(),
             stdout: Reader::Collects,
             stderr: Reader::Collects,
             cache,
@@ -113,6 +116,12 @@ impl Launch {
         self
     }
 
+    /// With a socket of this name, as systemd passes them. Two at most, and nobody has its stdout then.
+    pub fn passed(mut self, name: &str, socket: impl Into<OwnedFd>) -> Self {
+        self.passed.push((name.into(), socket.into()));
+        self
+    }
+
     /// With a stdout that nobody reads.
     pub fn stdout_unread(mut self) -> Self {
         self.stdout = Reader::Idle;
@@ -144,8 +153,11 @@ impl Launch {
     }
 
     /// Starts it.
-    pub fn start(self) -> Host {
-        let mut command = Command::new(&self.binary);
+    pub fn start(mut self) -> Host {
+        let mut command = match self.passed.is_empty() {
+            true => Command::new(&self.binary),
+            false => as_systemd(&self.binary, &self.passed),
+        };
         command.arg(self.command);
         if self.command == "run"
             && let Some(driver) = std::env::var_os("CONET_DRIVER")
@@ -161,6 +173,12 @@ impl Launch {
         // It would decide what is logged.
         command.env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut passed = std::mem::take(&mut self.passed).into_iter().map(|(_, socket)| socket);
+        if let Some(first) = passed.next() {
+            command.stdin(first);
+            command.stdout(passed.next().map_or_else(Stdio::null, Stdio::from));
+            self.stdout = Reader::Gone;
+        }
         let mut unread: Vec<OwnedFd> = Vec::new();
         if let Reader::Full = self.stderr {
             let (reader, writer) = full_pipe();
@@ -169,13 +187,15 @@ impl Launch {
         }
         let line = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
-        let stdout = match (self.stdout, child.stdout.take().expect("stdout is piped")) {
-            (Reader::Collects, pipe) => Output::collect(pipe),
-            (Reader::Idle, pipe) => {
+        // Or sockets would stay open here.
+        drop(command);
+        let stdout = match (self.stdout, child.stdout.take()) {
+            (Reader::Collects, Some(pipe)) => Output::collect(pipe),
+            (Reader::Idle, Some(pipe)) => {
                 unread.push(pipe.into());
                 Output::none()
             }
-            (Reader::Gone | Reader::Full, _) => Output::none(),
+            _ => Output::none(),
         };
         let stderr = match (self.stderr, child.stderr.take()) {
             (Reader::Collects, Some(pipe)) => Output::collect(pipe),
@@ -250,6 +270,16 @@ impl Host {
             .unwrap_or_else(|| panic!("waited for {text:?} on stdout of {self:?}"))
     }
 
+    /// Waits until it, or who has come after it, has handed over so many times; the process that serves since the last one.
+    pub fn wait_successor(&self, upgrades: usize) -> Successor {
+        let find = |all: &str| {
+            let line = all.lines().filter(|line| line.starts_with("upgraded: process ")).nth(upgrades - 1)?;
+            all.contains(&format!("{line}\n")).then(|| line.split(' ').nth(2)?.parse().ok())?
+        };
+        let id = self.wait_stderr(&format!("{upgrades} upgrades"), find);
+        Successor { process: Process::of(id), line: self.line.clone() }
+    }
+
     /// What it has printed on stderr.
     pub fn stderr(&self) -> String {
         self.stderr.text()
@@ -308,6 +338,46 @@ impl Drop for Host {
     }
 }
 
+/// A process that a host has handed over to. It prints where that did, and is nobody's child: dropping this kills it.
+pub struct Successor {
+    process: Process,
+    line: String,
+}
+
+impl Successor {
+    /// The process.
+    pub fn process(&self) -> Process {
+        self.process
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end, and for that of what it has started.
+    pub fn wait_end(self) {
+        let children = self.process.children();
+        for process in children.into_iter().chain([self.process]) {
+            assert!(process.wait_end(PATIENCE), "process {}, once {}, does not end", process.id(), self.line);
+        }
+    }
+
+    /// Asks it to drain, and waits for its end.
+    pub fn stop(self) {
+        self.signal(Signal::TERM);
+        self.wait_end();
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        if !self.process.ended() {
+            self.process.signal_if_there(Signal::KILL);
+        }
+    }
+}
+
 /// How a host ended and what it had printed.
 pub struct Exit {
     status: ExitStatus,
@@ -361,6 +431,19 @@ impl fmt::Debug for Exit {
             self.line, self.status, self.stderr
         )
     }
+}
+
+/// The program with sockets from descriptor 3 on, and what systemd says of them in its environment. A shell moves them there, from its
+/// standard input and output: nothing else goes to a child alone.
+fn as_systemd(binary: &Path, passed: &[(String, OwnedFd)]) -> Command {
+    assert!(passed.len() <= 2, "there are two places");
+    let names: Vec<_> = passed.iter().map(|(name, _)| name.as_str()).collect();
+    let moves = if passed.len() == 1 { "3<&0" } else { "3<&0 4<&1" };
+    let mut command = Command::new("sh");
+    command.env("LISTEN_FDS", passed.len().to_string()).env("LISTEN_FDNAMES", names.join(":"));
+    let script = format!("LISTEN_PID=$$ exec \"$0\" \"$@\" {moves} </dev/null >/dev/null");
+    command.arg("-c").arg(script).arg(binary);
+    command
 }
 
 /// A pipe that holds no byte more.

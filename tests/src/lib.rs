@@ -14,6 +14,7 @@ pub mod browser;
 pub mod config;
 pub mod exposition;
 pub mod host;
+pub mod load;
 pub mod output;
 pub mod process;
 

@@ -38,9 +38,12 @@ impl Process {
 
     /// Waits for its end, without reaping it; whether it came within `limit`.
     pub fn wait_end(self, limit: Duration) -> bool {
-        let ended =
-            rustix::process::pidfd_open(self.pid, PidfdFlags::empty()).expect("the process is not reaped");
-        readable(&ended, limit)
+        match rustix::process::pidfd_open(self.pid, PidfdFlags::empty()) {
+            Ok(ended) => readable(&ended, limit),
+            // Of one that is not ours to reap, somebody else has.
+            Err(rustix::io::Errno::SRCH) => true,
+            Err(error) => panic!("process {}: {error}", self.pid),
+        }
     }
 
     /// Resident memory, in bytes.

@@ -1,6 +1,6 @@
 //! The access log: a line for each connection, when it ends.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -245,4 +245,30 @@ fn a_file_that_cannot_be_opened_is_told_at_the_start() {
     let config = host(Path::new("/proc/nowhere/access.log")).handler("t", "echo-handler", "");
     let exit = Launch::serve(&config).finish();
     exit.assert_code(2).assert_stderr("cannot open the access log /proc/nowhere/access.log");
+}
+
+/// To open a pipe waits for its reader, which may never come.
+#[test]
+fn a_pipe_that_nobody_reads_is_refused_and_holds_nobody_up() {
+    let pipe = fresh();
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("coreutils");
+    assert!(made.success());
+    let config = || host(&pipe).handler("h", "echo-handler", "");
+    let exit = Launch::serve(&config()).finish();
+    exit.assert_code(2).assert_stderr("a pipe that nobody reads").assert_stderr(&pipe.display().to_string());
+
+    // One that writes, too, need not wait for who else does.
+    let open = || std::fs::OpenOptions::new().read(true).write(true).open(&pipe).expect("it is there");
+    let reader = open();
+    let host = Launch::serve(&config()).start();
+    peer::echo_exact(host.connect_to("h"), 10);
+    let mut line = String::new();
+    BufReader::new(reader).read_line(&mut line).expect("the host writes");
+    assert!(line.contains("\"end\":\"eof\""), "{line}");
+    // At a reload, which opens it anew, there may be no reader any more: then it goes on as it was.
+    host.signal(Signal::HUP);
+    host.wait_line("a pipe that nobody reads");
+    host.wait_line("reloaded ");
+    peer::echo_exact(host.connect_to("h"), 10);
+    host.stop();
 }

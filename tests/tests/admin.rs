@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use conet_tests::admin::{Response, Socket, exchange, request};
 use conet_tests::browser::{browser, document};
@@ -153,6 +153,115 @@ fn metrics_are_right_and_move_with_what_happens() {
     socket.wait("/metrics", |metrics| {
         Samples::read(&metrics.body).of("conet_connections{tenant=\"h\"}") == 0.0
     });
+    host.stop();
+}
+
+/// A receive that waits is one, and an accept on each worker.
+#[test]
+fn operations_in_flight_are_told_by_worker() {
+    let socket = Socket::new();
+    let config = Config::host(&format!("workers = 2\n{}", socket.line())).handler("h", "echo-handler", "");
+    let host = ready(Launch::serve(&config).start(), &socket);
+    let all = |metrics: &Samples| {
+        ["0", "1"]
+            .map(|worker| metrics.of(&format!("conet_worker_operations{{worker=\"{worker}\"}}")))
+            .iter()
+            .sum::<f64>()
+    };
+    let wait_for = |count: f64| {
+        socket.wait("/metrics", |metrics| all(&Samples::read(&metrics.body)) == count);
+    };
+    wait_for(2.0);
+    let streams: Vec<_> = (0..10).map(|_| host.connect_to("h")).collect();
+    wait_for(12.0);
+    for mut stream in streams {
+        peer::round_trip(&mut stream, b"message");
+    }
+    wait_for(2.0);
+    host.stop();
+}
+
+/// What a guest may do is cut into slices. So the process is stopped while one computes, as a machine does that has too much to do.
+#[test]
+fn a_worker_that_does_not_look_at_its_sockets_is_told_of() {
+    let socket = Socket::new();
+    let spins = "[tenant.limits]\ncpu = \"1h\"";
+    let config = Config::host(&format!("workers = 1\n{}", socket.line())).handler("spins", "spin", spins);
+    let host = ready(Launch::serve(&config).start(), &socket);
+    let stalls = |metrics: &Samples| metrics.of("conet_worker_stall_seconds_count{worker=\"0\"}");
+    let longer = |metrics: &Samples| {
+        stalls(metrics) - metrics.of("conet_worker_stall_seconds_bucket{worker=\"0\",le=\"0.005\"}")
+    };
+    let before = longer(&Samples::read(&socket.get("/metrics").body));
+    let mut spinner = host.connect_to("spins");
+    peer::round_trip(&mut spinner, b"!");
+    socket.wait("/metrics", |metrics| {
+        host.signal(Signal::STOP);
+        let stopped = Instant::now();
+        while stopped.elapsed() < Duration::from_millis(6) {
+            std::thread::yield_now();
+        }
+        host.signal(Signal::CONT);
+        longer(&Samples::read(&metrics.body)) > before
+    });
+    let metrics = Samples::read(&socket.get("/metrics").body);
+    assert!(metrics.of("conet_worker_stall_seconds_sum{worker=\"0\"}") > 0.005);
+    drop(host);
+}
+
+/// In the words of the access log, which need not be there: isolated handlers, shared ones and programs.
+#[test]
+fn ended_connections_are_told_by_how_they_ended() {
+    let socket = Socket::new();
+    let shared = "isolation = \"shared\"";
+    let program = "args = [\"127.0.0.1:0\"]\nallow-listen = [\"127.0.0.1:*\"]";
+    let config = Config::host(&format!("{SHARED}\n{}", socket.line()))
+        .handler("isolated", "echo-handler", "")
+        .handler("shared", "echo_shared", shared)
+        .tenant("program", "echo", program)
+        .handler("traps", "panic", "")
+        .handler("spins", "spin", "[tenant.limits]\ncpu = \"100ms\"")
+        .handler("silent", "echo-handler", "[tenant.limits]\nfirst-byte = \"100ms\"");
+    let host = ready(Launch::serve(&config).start(), &socket);
+    for name in ["isolated", "shared", "program"] {
+        peer::echo_exact(host.connect_to(name), 1000);
+        let mut reset = host.connect_to(name);
+        peer::round_trip(&mut reset, b"message");
+        peer::reset(reset);
+    }
+    let mut trapped = host.connect_to("traps");
+    peer::round_trip(&mut trapped, b"message");
+    trapped.write_all(b"!").expect("it is connected");
+    peer::expect_gone(&mut trapped);
+    let mut spun = host.connect_to("spins");
+    peer::round_trip(&mut spun, b"!");
+    peer::expect_gone(&mut spun);
+    peer::expect_gone(&mut host.connect_to("silent"));
+    let expected = [
+        ("isolated", "eof"),
+        ("isolated", "peer-reset"),
+        ("shared", "eof"),
+        ("shared", "peer-reset"),
+        ("program", "eof"),
+        ("program", "peer-reset"),
+        ("traps", "trap"),
+        ("spins", "limit:cpu"),
+        ("silent", "timeout:first-byte"),
+    ];
+    let series =
+        |tenant, reason| format!("conet_connections_closed_total{{tenant=\"{tenant}\",reason=\"{reason}\"}}");
+    let told = socket.wait("/metrics", |metrics| {
+        let samples = Samples::read(&metrics.body);
+        expected.iter().all(|(tenant, reason)| samples.of(&series(tenant, reason)) >= 1.0)
+    });
+    let samples = Samples::read(&told.body);
+    // Each once, and in no other way.
+    let all: f64 = samples
+        .iter()
+        .filter(|(series, _)| series.starts_with("conet_connections_closed_total"))
+        .map(|(_, count)| count)
+        .sum();
+    assert_eq!(all, expected.len() as f64, "{told:?}");
     host.stop();
 }
 
@@ -352,8 +461,10 @@ fn a_second_host_cannot_take_the_first_one_s_socket() {
 fn the_page_shows_the_tenants() {
     let Some(browser) = browser() else { return eprintln!("passed over: there is no chromium") };
     let socket = Socket::new();
-    let host = ready(Launch::serve(&both(&socket).handler("other", "echo-handler", "")).start(), &socket);
-    let mut streams: Vec<_> = (0..3).map(|_| host.connect_to("h")).collect();
+    let warns = "warn = [\"connections\", \"idle\"]\n[tenant.limits]\nconnections = 1";
+    let config = both(&socket).handler("other", "echo-handler", "").handler("warns", "echo-handler", warns);
+    let host = ready(Launch::serve(&config).start(), &socket);
+    let mut streams: Vec<_> = ["h", "h", "h", "warns", "warns"].map(|name| host.connect_to(name)).into();
     for stream in &mut streams {
         peer::round_trip(stream, b"ten bytes.");
     }
@@ -367,8 +478,9 @@ fn the_page_shows_the_tenants() {
         // It has looked more than once.
         assert!(row.contains("points=\"5"), "{row}");
     }
-    assert!(document.contains("<caption id=\"caption\">2 tenants</caption>"), "{document}");
-    assert!(document.contains("id=\"coroutines-caption\">3 coroutines</span>"), "{document}");
+    assert_eq!(document.matches("would deny: 1 connections</small>").count(), 1, "{document}");
+    assert!(document.contains("<caption id=\"caption\">3 tenants</caption>"), "{document}");
+    assert!(document.contains("id=\"coroutines-caption\">5 coroutines</span>"), "{document}");
     assert!(document.contains("<small class=\"states\">3 recv</small>"), "{document}");
     let coroutines = document.split("id=\"coroutines\"").nth(1).expect("a table of coroutines");
     for stream in &streams {

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use conet_tests::admin::Socket;
 use conet_tests::config::Config;
 use conet_tests::host::{Host, Launch};
 use conet_tests::{peer, turn};
@@ -39,6 +40,33 @@ fn shares_are_by_weight() {
     let ratio = heavy as f64 / light as f64;
     eprintln!("a weight of 3 got {ratio:.3} of what a weight of 1 did");
     assert!((2.7..3.3).contains(&ratio), "{heavy} by {light} is {ratio:.3}");
+    host.stop();
+}
+
+/// One computes; what comes for the other ends its slices early.
+#[test]
+fn one_that_computes_makes_room_for_what_comes() {
+    let _turn = turn();
+    let admin = Socket::new();
+    let config = Config::host(&format!("workers = 1\n{}", admin.line()))
+        .with(TWO_SPIN)
+        .handler("computes", "spin_count", "")
+        .handler("echoes", "echo-handler", "");
+    let host = Launch::serve(&config).start();
+    let mut computing = host.connect_to("computes");
+    let until = SystemTime::now() + Duration::from_secs(3);
+    let millis = until.duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+    writeln!(computing, "0 {millis}").expect("it is connected");
+    let mut stream = host.connect_to("echoes");
+    for _ in 0..200 {
+        peer::round_trip(&mut stream, b"64 bytes or fewer");
+    }
+    assert!(peer::read_line(&mut computing).trim().parse::<u64>().expect("a number") > 0);
+    let metrics = admin.get("/metrics").body;
+    let counter = "conet_interrupts_total{tenant=\"computes\"} ";
+    let interrupts = metrics.lines().find_map(|line| line.strip_prefix(counter)).expect("it is told");
+    assert!(interrupts.parse::<u64>().expect("a number") > 0, "no slice ended early");
+    drop(stream);
     host.stop();
 }
 

@@ -1,16 +1,12 @@
 //! Reloads: what the file comes to say is taken up, and no connection notices.
 
-use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::net::TcpStream;
 
 use conet_tests::config::Config;
 use conet_tests::crowd::Crowd;
 use conet_tests::host::{Host, Launch};
+use conet_tests::load::{Load, listen_drops};
 use conet_tests::process::Signal;
 use conet_tests::{PATIENCE, long, peer, process, turn};
 
@@ -193,7 +189,8 @@ fn no_connection_is_lost_over_many_reloads() {
     };
     let mut config = file(0);
     let host = Launch::serve(&config).start();
-    let dropped = listen_drops();
+    let listeners = [host.addr_of("a"), host.addr_of("held")];
+    let dropped = listen_drops(&listeners);
     let mut crowd = Crowd::connect(host.addr_of("held"), held);
     crowd.round(0);
     let mut load = Load::start(host.addr_of("a"), 8);
@@ -203,68 +200,8 @@ fn no_connection_is_lost_over_many_reloads() {
     }
     let served = load.stop();
     crowd.round(1);
-    assert_eq!(listen_drops(), dropped, "connections that the kernel dropped");
+    assert_eq!(listen_drops(&listeners), dropped, "connections that the kernel dropped");
     eprintln!("{reloads} reloads under {served} new connections and {held} held ones");
     drop(crowd);
     host.stop();
-}
-
-/// New connections, one after the other in each of some threads, with an exchange each.
-struct Load {
-    stop: Arc<AtomicBool>,
-    /// One for each that was served.
-    served: Receiver<()>,
-    count: usize,
-    threads: Vec<thread::JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(addr: SocketAddr, threads: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (sender, served) = channel();
-        let one = || {
-            let (stop, sender) = (stop.clone(), sender.clone());
-            thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let mut stream = peer::connect(addr);
-                    peer::round_trip(&mut stream, b"a short connection");
-                    stream.shutdown(std::net::Shutdown::Write).expect("it is connected");
-                    assert_eq!(peer::read_all(&mut stream), b"", "its end is the end");
-                    sender.send(()).expect("the test counts");
-                }
-            })
-        };
-        let threads = (0..threads).map(|_| one()).collect();
-        Self { stop, served, count: 0, threads }
-    }
-
-    /// Waits until so many more have been served.
-    fn wait_more(&mut self, count: usize) {
-        self.count += self.served.try_iter().count();
-        for _ in 0..count {
-            assert!(self.threads.iter().all(|thread| !thread.is_finished()), "a connection failed");
-            self.served.recv_timeout(PATIENCE).expect("connections are served");
-            self.count += 1;
-        }
-    }
-
-    /// Ends it, and tells how many were served. None may have failed.
-    fn stop(self) -> usize {
-        self.stop.store(true, Ordering::Relaxed);
-        self.threads.into_iter().for_each(|thread| thread.join().expect("no connection fails"));
-        self.count + self.served.try_iter().count()
-    }
-}
-
-/// What the kernel's listening sockets have dropped, as it counts itself.
-fn listen_drops() -> u64 {
-    let text = fs::read_to_string("/proc/net/netstat").expect("Linux has it");
-    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
-    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
-    names
-        .split(' ')
-        .zip(values.split(' '))
-        .filter(|(name, _)| ["ListenDrops", "ListenOverflows"].contains(name))
-        .map(|(_, value)| value.parse::<u64>().expect("a number"))
-        .sum()
 }

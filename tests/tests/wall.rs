@@ -176,8 +176,8 @@ fn root_binds_and_another_user_serves() {
         "[host]\nuser = \"nobody\"\ncache = {cache:?}\nadmin = {socket:?}\nlandlock = \"required\"\n"
     );
     // An address of this test alone, with a port that only root may have.
-    let address = format!("127.{}.1:81", std::process::id() % 0xffff / 256 + 1);
-    let address = address.replace("127.", &format!("127.{}.", std::process::id() % 256));
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let address = format!("127.{low}.{high}.9:81");
     // Where nobody can read it, whatever the folders above this project say.
     let component = folder.join("echo.wasm");
     fs::copy(artifacts::guest("echo-handler"), &component).expect("a copy");

@@ -308,13 +308,22 @@ fn a_guest_connects_where_it_is_not_granted() {
 #[test]
 fn the_admin_stays_out_of_reach() {
     let admin = Socket::new();
-    let host_lines = format!("{SHARED}\n{}\nadmin-address = \"127.0.0.1:0\"", admin.line());
+    let addresses = "admin-address = \"127.0.0.1:0\"\nprobe-address = \"0.0.0.0:0\"";
+    let host_lines = format!("{SHARED}\n{}\n{addresses}", admin.line());
     let empty = || Config::host(&host_lines).handler("other", "echo-handler", "");
     let mut config = empty();
     let host = Launch::serve(&config).flag("-vv").start();
     let line = host.wait_line("admin at http://");
     let address = line.trim().trim_start_matches("admin at http://").trim_end_matches('/').to_owned();
-    for (number, target) in [address.clone(), "169.254.169.254:80".to_owned()].into_iter().enumerate() {
+    let line = host.wait_line("probes at http://");
+    let probes = line.trim().trim_start_matches("probes at http://0.0.0.0").trim_end_matches('/').to_owned();
+    let targets = [
+        address,
+        format!("127.0.0.1{probes}"),
+        format!("127.0.0.2{probes}"),
+        "169.254.169.254:80".to_owned(),
+    ];
+    for (number, target) in targets.into_iter().enumerate() {
         let lines = format!("restart = \"never\"\nargs = [{target:?}]\nwarn = [\"allow-connect\"]");
         config.replace(empty().tenant(&format!("t{number}"), "client", &lines));
         host.signal(Signal::HUP);

@@ -1,17 +1,15 @@
 //! `conet-bench drain`.
 
 use std::io::stdout;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use conet_bench::contender::Build;
 use conet_bench::drain::{self, Drain};
 use conet_bench::hosted::{Driver, Echo};
 
-use super::{command_line, seconds};
+use super::{command_line, seconds, stage::StageArgs};
 
 #[derive(Args)]
 pub(super) struct DrainArgs {
@@ -30,18 +28,8 @@ pub(super) struct DrainArgs {
     /// How long the last of them has left; the others have evenly less.
     #[arg(long, default_value = "2", value_parser = seconds)]
     seconds: Duration,
-    /// The core of the host.
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-    /// The core of the load.
-    #[arg(long, default_value_t = 1)]
-    load_core: usize,
-    /// Whether to build the host and its guests first.
-    #[arg(long, value_enum, default_value_t = Build::Missing)]
-    build: Build,
-    /// Also write the table into this file, between its lines `<!-- compare drain -->` and `<!-- /compare drain -->`.
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    stage: StageArgs,
 }
 
 pub(super) fn run(args: DrainArgs) -> Result<ExitCode> {
@@ -57,10 +45,7 @@ impl From<DrainArgs> for Drain {
             rounds: args.rounds,
             requests: args.requests,
             longest: args.seconds,
-            server_core: args.server_core,
-            load_core: args.load_core,
-            build: args.build,
-            markdown: args.markdown,
+            stage: args.stage.into(),
         }
     }
 }

@@ -1,17 +1,15 @@
 //! `conet-bench isolation`.
 
 use std::io::stdout;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use conet_bench::contender::Build;
 use conet_bench::hosted::{Driver, Echo};
 use conet_bench::isolation::{self, Attacker, Isolation};
 
-use super::{command_line, seconds};
+use super::{command_line, seconds, stage::StageArgs};
 
 #[derive(Args)]
 pub(super) struct IsolationArgs {
@@ -33,19 +31,8 @@ pub(super) struct IsolationArgs {
     /// What the host waits for its sockets with.
     #[arg(long, value_enum, default_value_t = Driver::Auto)]
     driver: Driver,
-    /// The core of the host.
-    #[arg(long, default_value_t = 0)]
-    server_core: usize,
-    /// The core of the load.
-    #[arg(long, default_value_t = 1)]
-    load_core: usize,
-    /// Whether to build the host and its guests first.
-    #[arg(long, value_enum, default_value_t = Build::Missing)]
-    build: Build,
-    /// Also write the table into this file, between its lines `<!-- compare isolation -->` and
-    /// `<!-- /compare isolation -->`.
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    stage: StageArgs,
 }
 
 pub(super) fn run(args: IsolationArgs) -> Result<ExitCode> {
@@ -62,10 +49,7 @@ impl From<IsolationArgs> for Isolation {
             duration: args.seconds,
             warm_up: args.warm_up,
             driver: args.driver,
-            server_core: args.server_core,
-            load_core: args.load_core,
-            build: args.build,
-            markdown: args.markdown,
+            stage: args.stage.into(),
         }
     }
 }

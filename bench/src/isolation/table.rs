@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::Isolation;
 use super::outcome::{Outcome, Part};
+use super::{Isolation, Stage};
 use crate::compare::machine;
 
 pub(super) struct Table<'a> {
@@ -14,7 +14,8 @@ pub(super) struct Table<'a> {
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Isolation { rounds, duration, driver, server_core, load_core, .. } = self.isolation;
+        let Isolation { rounds, duration, driver, stage, .. } = self.isolation;
+        let Stage { server_core, load_core, .. } = stage;
         writeln!(f, "`{}`\n", self.command_line)?;
         writeln!(
             f,

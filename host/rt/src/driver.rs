@@ -21,6 +21,7 @@ use crate::buf::Buf;
 use crate::key::{OpKey, SocketKey};
 use crate::remote::Remote;
 use epoll::Epoll;
+pub(crate) use epoll::waiting::{Heir, look_again, set_heir};
 use test::Test;
 pub use uring::Unavailable;
 use uring::Uring;
@@ -84,6 +85,17 @@ pub(crate) enum Outcome {
     Sent(usize),
     /// It was cancelled and has done nothing.
     Cancelled,
+}
+
+impl Outcome {
+    /// How many were moved.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Outcome::Received(buf) => buf.len(),
+            Outcome::Sent(bytes) => *bytes,
+            Outcome::Accepted(..) | Outcome::Connected | Outcome::Cancelled => 0,
+        }
+    }
 }
 
 /// What became of a cancelled operation.
@@ -229,6 +241,32 @@ impl Driver {
             Driver::Epoll(driver) => driver.wait(timeout, announced),
             Driver::Uring(driver) => driver.wait(timeout, announced),
             Driver::Test(driver) => driver.wait(timeout, announced),
+        }
+    }
+
+    /// A descriptor that is readable, while this is watched, when there is something that a `wait` would bring.
+    pub(crate) fn readable(&self) -> BorrowedFd<'_> {
+        match self {
+            Driver::Epoll(driver) => driver.readable(),
+            Driver::Uring(driver) => driver.readable(),
+            Driver::Test(driver) => driver.inner.readable(),
+        }
+    }
+
+    /// Has that descriptor tell of what comes from now on; true if something is there already.
+    pub(crate) fn watch(&mut self) -> bool {
+        match self {
+            Driver::Uring(driver) => driver.watch(),
+            // Its own descriptor tells of all, at any time.
+            Driver::Epoll(_) | Driver::Test(_) => false,
+        }
+    }
+
+    /// It need not tell any more.
+    pub(crate) fn unwatch(&mut self) {
+        match self {
+            Driver::Uring(driver) => driver.unwatch(),
+            Driver::Epoll(_) | Driver::Test(_) => {}
         }
     }
 

@@ -104,6 +104,11 @@ impl Executor {
         self.run_queue.borrow().has_waiting()
     }
 
+    /// While a task runs: of other groups than its own.
+    pub(crate) fn has_ready_of_others(&self) -> bool {
+        self.has_ready()
+    }
+
     /// Runs a burst: the tasks of the group whose turn it is that are ready now, not those they wake. It is over when a
     /// look at the sockets is due or, if other groups wait, after a quantum.
     pub(crate) fn turn(&self, pace: &mut Pace) {
@@ -112,12 +117,13 @@ impl Executor {
         };
         let Burst { queue, ready, cancelled } = burst;
         self.queue.set(queue);
+        pace.set_shared(self.run_queue.borrow().is_shared());
         let began = pace.now();
         for _ in 0..ready {
             let Some(runnable) = self.run_queue.borrow_mut().pop(queue) else { break };
             // The futures are guarded; this is for a destructor of what they leave.
             let run = catch_unwind(AssertUnwindSafe(|| match cancelled {
-                false => drop(budget::with(|| runnable.run())),
+                false => drop(budget::with(pace.now(), || runnable.run())),
                 true => drop(runnable),
             }));
             if run.is_err() {

@@ -38,6 +38,7 @@ mod worker;
 pub mod budget;
 mod executor;
 mod inherit;
+mod turns;
 
 mod driver;
 mod reactor;
@@ -59,4 +60,8 @@ pub use executor::{Group, JoinError, Task};
 pub use inherit::close_on_exec;
 pub use remote::{Stopped, WorkerId};
 pub use stack::{Stack, Stacks};
-pub use worker::{Handle, Hooks, Worker, WorkerConfig, block_on, flush, spawn, spawn_in};
+pub use turns::short_turns;
+pub use worker::{
+    Handle, Hooks, Stalls, Worker, WorkerConfig, block_on, flush, is_alone, look_soon, others_wait, spawn,
+    spawn_in, unwatch, watch,
+};

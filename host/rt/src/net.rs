@@ -8,11 +8,13 @@
 //! operation gets them. A cancelled send has sent nothing with the epoll driver, but others may have sent a part:
 //! after one, the only safe thing to do with a stream is to close it.
 
+mod handover;
 mod listener;
 mod op;
 mod owned;
 mod stream;
 
+pub use handover::{look_again, tell_heir};
 pub use listener::{ListenOptions, TcpListener};
 pub use op::{Accept, Connect, Recv, Send};
 pub use stream::{Detached, Resetter, TcpStream};

@@ -35,6 +35,8 @@ pub(crate) struct Reactor {
     /// A closed socket stays until nothing is in flight on it.
     sockets: Slab<Socket>,
     pub(crate) timers: Timers,
+    /// Operations that the driver holds.
+    in_flight: usize,
     /// Generation of the next socket.
     generation: u32,
     /// Ticket of the next operation; 0 stands for none.
@@ -58,6 +60,7 @@ impl Reactor {
             driver,
             sockets: Slab::new(),
             timers: Timers::default(),
+            in_flight: 0,
             generation: 0,
             ticket: 0,
             announced: Vec::new(),
@@ -130,6 +133,7 @@ impl Reactor {
         match polled {
             Poll::Pending => {
                 slot.flight = Flight::Owned;
+                self.in_flight += usize::from(first);
                 if first && !for_another {
                     slot.stack = prefetch::here();
                 }
@@ -137,6 +141,7 @@ impl Reactor {
             }
             Poll::Ready(_) => {
                 if slot.flight == Flight::Owned {
+                    self.in_flight -= 1;
                     match for_another {
                         true => slot.handed_on = true,
                         false => self.upcoming.taken(slot.turn),
@@ -162,12 +167,21 @@ impl Reactor {
         self.discarded.extend(slot.waker.take());
         if slot.flight == Flight::Owned {
             slot.flight = Flight::None;
+            self.in_flight -= 1;
             match self.driver.cancel(key) {
                 Cancel::Gone => {}
                 Cancel::Done(result) => left.keep(key.direction, result),
-                Cancel::Later => slot.flight = Flight::Orphan,
+                Cancel::Later => {
+                    slot.flight = Flight::Orphan;
+                    self.in_flight += 1;
+                }
             }
         }
+    }
+
+    /// Operations that have not come to anything.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     /// Gives bytes that were received to the next who receives. Nobody may be receiving.
@@ -222,6 +236,21 @@ impl Reactor {
         }
     }
 
+    /// See [`Driver::readable`].
+    pub(crate) fn readable(&self) -> BorrowedFd<'_> {
+        self.driver.readable()
+    }
+
+    /// See [`Driver::watch`].
+    pub(crate) fn watch(&mut self) -> bool {
+        self.driver.watch()
+    }
+
+    /// See [`Driver::unwatch`].
+    pub(crate) fn unwatch(&mut self) {
+        self.driver.unwatch();
+    }
+
     /// Sends what is to be sent, waits for completions and timers, and moves those to wake into `woken`.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) {
         self.flush_soon();
@@ -266,6 +295,7 @@ impl Reactor {
         if let Flight::Orphan | Flight::Rest = slot.flight {
             let Poll::Ready(result) = self.driver.take(key) else { return };
             rested = std::mem::take(&mut slot.flight) == Flight::Rest;
+            self.in_flight -= 1;
             match result {
                 Err(error) if rested => left.keep_error(error),
                 result => left.keep(key.direction, result),
@@ -302,6 +332,7 @@ impl Drop for Reactor {
         while !self.sockets.is_empty() {
             self.look(None);
         }
+        debug_assert!(self.in_flight == 0, "{} operations of no socket", self.in_flight);
     }
 }
 

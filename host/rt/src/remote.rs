@@ -14,6 +14,7 @@ use crate::executor::Runnable;
 use crate::key::{OpKey, SocketKey};
 use crate::mailbox::{Mailbox, Sent};
 use crate::timer::TimerKey;
+use crate::worker::load::Load;
 
 /// Names a worker; never used twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +66,7 @@ pub(crate) struct Remote {
     pub(crate) tasks: AtomicUsize,
     /// Panics of tasks, caught.
     pub(crate) panics: AtomicU64,
+    pub(crate) load: Load,
 }
 
 impl Remote {
@@ -76,6 +78,7 @@ impl Remote {
             wakeup: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             tasks: AtomicUsize::new(0),
             panics: AtomicU64::new(0),
+            load: Load::default(),
         });
         register().insert(remote.id, remote.clone());
         Ok(remote)

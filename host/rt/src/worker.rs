@@ -1,18 +1,24 @@
 //! Workers: a thread each, with an executor and a reactor of its own.
 
 mod handle;
+pub(crate) mod load;
 pub(crate) mod local;
 pub(crate) mod pace;
 
 use std::io;
 use std::panic::resume_unwind;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+
+use std::os::fd::BorrowedFd;
 
 use crate::driver::DriverKind;
 use crate::executor::{Group, JoinError, Task};
 pub use handle::Handle;
+pub use load::Stalls;
 use local::{Local, Parts};
+pub use pace::look_soon;
 
 /// How a worker is made.
 #[derive(Default)]
@@ -21,13 +27,16 @@ pub struct WorkerConfig {
     pub name: String,
     /// What carries out its operations.
     pub driver: DriverKind,
-    /// Told when the worker sleeps.
+    /// Told when the worker begins, and when it sleeps.
     pub hooks: Option<Box<dyn Hooks + Send>>,
 }
 
-/// Called on the worker's thread around a wait that may block: between the two, no task runs.
+/// Called on the worker's thread.
 pub trait Hooks {
-    /// The worker may fall asleep now.
+    /// The worker begins. `sockets` is readable when a look at its sockets would bring something, while they are
+    /// [watched](watch). It is open until the worker ends.
+    fn begins(&mut self, _sockets: BorrowedFd<'_>) {}
+    /// The worker may fall asleep now: no task runs until `after_wait`.
     fn before_wait(&mut self) {}
     /// It is awake.
     fn after_wait(&mut self) {}
@@ -120,6 +129,27 @@ fn within<R>(group: &Group, call: impl FnOnce() -> R) -> R {
 /// waiting calls this now and then.
 pub fn flush() {
     local::with(|local| local.reactor(|reactor| reactor.flush()));
+}
+
+/// Whether this thread's worker has no task besides the one that runs now, so that nobody waits while that goes on.
+pub fn is_alone() -> bool {
+    local::with(|local| local.remote.tasks.load(Ordering::Relaxed) <= 1).unwrap_or_default()
+}
+
+/// Whether tasks of another group are ready on this thread's worker, and wait until the one that runs now makes room.
+pub fn others_wait() -> bool {
+    local::with(|local| local.executor.has_ready_of_others()).unwrap_or_default()
+}
+
+/// Watches the sockets of this thread's worker while a task goes on for long: what was given to [`Hooks::begins`] tells when
+/// there is something. True if there is already, of which it may not tell.
+pub fn watch() -> bool {
+    local::with(|local| local.reactor(|reactor| reactor.watch())).unwrap_or_default()
+}
+
+/// Watches them no more.
+pub fn unwatch() {
+    local::with(|local| local.reactor(|reactor| reactor.unwatch()));
 }
 
 /// Runs a worker on this thread until the future is done, and drops all its other tasks.

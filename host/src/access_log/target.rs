@@ -9,6 +9,10 @@ use std::{
     time::Instant,
 };
 
+use rustix::{
+    fs::{OFlags, fcntl_getfl, fcntl_setfl},
+    io::Errno,
+};
 use tracing::warn;
 
 use super::Line;
@@ -71,7 +75,18 @@ impl Target {
 
 /// Others than who runs the host, and their group, have no business with who connects.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    // A pipe would hold up whoever opens it until it has a reader.
+    let nonblock = OFlags::NONBLOCK.bits() as i32;
+    let opened = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(nonblock).open(path);
+    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NXIO) => {
+            io::Error::other("it is a pipe that nobody reads: start its reader first, or name a file")
+        }
+        _ => error,
+    })?;
+    // The thread that writes may wait.
+    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 /// The file of now.

@@ -61,23 +61,23 @@ impl Client {
 
     /// The answer to a GET.
     pub fn get(&self, target: &str) -> Result<String, ClientError> {
-        self.ask(Method::GET, target)
+        self.ask(Method::GET, target, PATIENCE)
     }
 
     /// The answer to a POST.
     pub fn post(&self, target: &str) -> Result<String, ClientError> {
-        self.ask(Method::POST, target)
+        self.ask(Method::POST, target, PATIENCE_WITH_COMMANDS)
     }
 
-    fn ask(&self, method: Method, target: &str) -> Result<String, ClientError> {
+    fn ask(&self, method: Method, target: &str, patience: Duration) -> Result<String, ClientError> {
         let failed = |error: String| ClientError::Exchange { path: self.path.clone(), error };
         let runtime = Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(|error| failed(error.to_string()))?;
         runtime.block_on(async {
             let stream = UnixStream::connect(&self.path).await;
             let stream = stream.map_err(|error| ClientError::Connect { path: self.path.clone(), error })?;
-            let exchanged = timeout(PATIENCE, exchange(stream, method, target)).await;
-            let exchanged = exchanged.unwrap_or_else(|_| Err(format!("nothing within {PATIENCE:?}").into()));
+            let exchanged = timeout(patience, exchange(stream, method, target)).await;
+            let exchanged = exchanged.unwrap_or_else(|_| Err(format!("nothing within {patience:?}").into()));
             let (status, text) = exchanged.map_err(|error| failed(error.to_string()))?;
             match status {
                 StatusCode::OK => Ok(text),
@@ -105,7 +105,9 @@ async fn exchange(
     Ok((status, String::from_utf8(body.to_bytes().into())?))
 }
 
-/// For an answer: a reload compiles.
+/// For an answer.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// A reload compiles, and so does the next version: the host itself sets an end to it.
+const PATIENCE_WITH_COMMANDS: Duration = Duration::from_secs(16 * 60);
 /// Thousands of tenants fit.
 const ANSWER_BYTES_MAX: usize = 64 << 20;

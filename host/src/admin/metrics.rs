@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    HostStatus, Meter, Observation, Phase, State, TenantRoster, TenantStatus,
+    HostStatus, Meter, Observation, State, TenantRoster, TenantStatus,
     families::{Families, Kind},
     process::{mappings, mappings_max},
 };
@@ -16,9 +16,12 @@ use crate::{
 pub(super) fn metrics(host: &HostStatus, tenants: &[Observation], rosters: &[TenantRoster]) -> Families {
     let mut text = Families::default();
     process(&mut text, host);
+    workers(&mut text, host);
     host_counters(&mut text, host);
     counters(&mut text, tenants);
+    endings(&mut text, tenants);
     circuits(&mut text, tenants);
+    rollbacks(&mut text, tenants);
     warnings(&mut text, tenants);
     meters(&mut text, tenants);
     pools(&mut text, tenants);
@@ -32,7 +35,7 @@ fn process(text: &mut Families, host: &HostStatus) {
     text.family("conet_build_info", Kind::Gauge, "Always 1; the version is a label.")
         .sample(&[("version", &host.version)], 1_u64);
     for (name, help, value) in [
-        ("conet_ready", "1 while all listeners of the host accept.", f64::from(host.phase == Phase::Ready)),
+        ("conet_ready", "1 while all listeners of the host accept.", f64::from(host.phase.accepts())),
         ("conet_uptime_seconds", "Since the host began to start.", host.uptime_seconds),
         ("conet_workers", "Threads that run guests.", host.workers as f64),
         ("process_resident_memory_bytes", "Memory that is present.", process.resident_bytes as f64),
@@ -54,6 +57,22 @@ fn process(text: &mut Families, host: &HostStatus) {
         .sample(&[], process.cpu_seconds);
 }
 
+/// Each by its number, which the workers after a reload have anew.
+fn workers(text: &mut Families, host: &HostStatus) {
+    let numbers: Vec<String> = (0..host.loads.len()).map(|number| number.to_string()).collect();
+    let loads = || numbers.iter().map(String::as_str).zip(&host.loads);
+    let help = "Accepts, receives and sends that had not come to anything when the worker last looked at its sockets.";
+    let family = text.family("conet_worker_operations", Kind::Gauge, help);
+    for (number, load) in loads() {
+        family.sample(&[("worker", number)], load.in_flight as u64);
+    }
+    let help = "How long a worker ran guests without a look at its sockets, where that was longer than 2 ms.";
+    let family = text.family("conet_worker_stall_seconds", Kind::Histogram, help);
+    for (number, load) in loads() {
+        family.sample(&[("worker", number)], &load.stalls);
+    }
+}
+
 fn host_counters(text: &mut Families, host: &HostStatus) {
     for (name, help) in HostCounters::ABOUT {
         let count = host.counters.get(*name).copied().unwrap_or_default();
@@ -72,6 +91,16 @@ fn counters(text: &mut Families, tenants: &[Observation]) {
     let family = text.family("conet_cpu_seconds_total", Kind::Counter, "CPU time used on the workers.");
     for Observation { status, .. } in tenants {
         family.sample(&[("tenant", &status.name)], status.cpu_seconds);
+    }
+}
+
+fn endings(text: &mut Families, tenants: &[Observation]) {
+    let help = "Accepted connections that have ended, by how, as in the access log.";
+    let family = text.family("conet_connections_closed_total", Kind::Counter, help);
+    for Observation { status, .. } in tenants {
+        for (reason, count) in &status.closed {
+            family.sample(&[("tenant", &status.name), ("reason", reason)], *count);
+        }
     }
 }
 
@@ -139,6 +168,14 @@ fn circuits(text: &mut Families, tenants: &[Observation]) {
     let family = text.family("conet_circuit_open", Kind::Gauge, help);
     for Observation { status, .. } in tenants {
         family.sample(&[("tenant", &status.name)], u64::from(status.state == State::CircuitOpen));
+    }
+}
+
+fn rollbacks(text: &mut Families, tenants: &[Observation]) {
+    let help = "Times a new version of a tenant has given way to the one before.";
+    let family = text.family("conet_tenant_rollbacks_total", Kind::Counter, help);
+    for Observation { status, .. } in tenants {
+        family.sample(&[("tenant", &status.name)], status.rollbacks);
     }
 }
 

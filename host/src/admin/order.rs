@@ -8,7 +8,12 @@ use tokio::sync::oneshot;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Read the file again.
-    Reload,
+    Reload {
+        /// With what was rolled back before.
+        retry: bool,
+    },
+    /// Hand over to the program as it is on disk now.
+    Upgrade,
     /// Begin the shutdown of the tenant of this name.
     Drain(String),
     /// Begin the tenant of this name anew: as a new version, while what the old one has may finish.

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 /// This process, as the system sees it. What a container hides is 0.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Process {
+    /// Its number.
+    pub id: u32,
     /// CPU time of all threads, in user and system.
     pub cpu_seconds: f64,
     /// Memory that is present.
@@ -37,6 +39,7 @@ impl Process {
             .split_whitespace()
             .map(|pages| pages.parse::<u64>().unwrap_or_default() * rustix::param::page_size() as u64);
         Self {
+            id: std::process::id(),
             cpu_seconds: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
             virtual_bytes: bytes.next().unwrap_or_default(),
             resident_bytes: bytes.next().unwrap_or_default(),

@@ -11,7 +11,7 @@ use hyper::{
 use serde::Serialize;
 
 use super::{
-    Answer, Command, Observed, Phase,
+    Answer, Command, Observed,
     coroutines::{Query, coroutines},
     exposition::exposition,
     metrics::metrics,
@@ -38,7 +38,9 @@ pub(super) async fn answer<B>(request: &Request<B>, door: Door, observed: &dyn O
     if door == Door::Address && !names_an_address(request) {
         return text(StatusCode::FORBIDDEN, "the Host header must be an IP address or `localhost`");
     }
-    match route(request.uri().path()).filter(|route| door != Door::Probes || route.is_for_probes()) {
+    match route(request.uri().path(), request.uri().query().unwrap_or_default())
+        .filter(|route| door != Door::Probes || route.is_for_probes())
+    {
         None => text(StatusCode::NOT_FOUND, "there is nothing here"),
         Some(Route::Page(page)) if matches!(*request.method(), Method::GET | Method::HEAD) => {
             page.answer(request.uri().query().unwrap_or_default(), door, observed).await
@@ -73,7 +75,7 @@ enum Page {
     Coroutines,
 }
 
-fn route(path: &str) -> Option<Route> {
+fn route(path: &str, query: &str) -> Option<Route> {
     let page = match path {
         "/" => Page::Dashboard,
         "/healthz" => Page::Health,
@@ -81,7 +83,8 @@ fn route(path: &str) -> Option<Route> {
         "/metrics" => Page::Metrics,
         "/tenants" => Page::Tenants,
         "/coroutines" => Page::Coroutines,
-        "/reload" => return Some(Route::Command(Command::Reload)),
+        "/reload" => return Some(Route::Command(Command::Reload { retry: query == "retry" })),
+        "/upgrade" => return Some(Route::Command(Command::Upgrade)),
         path => {
             let (name, verb) = path.strip_prefix("/tenants/")?.split_once('/')?;
             return match verb {
@@ -100,9 +103,8 @@ impl Page {
             Page::Dashboard => dashboard(),
             Page::Health => text(StatusCode::OK, "ok"),
             Page::Readiness => match observed.host().phase {
-                Phase::Ready => text(StatusCode::OK, "ready"),
-                Phase::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
-                Phase::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+                phase if phase.accepts() => text(StatusCode::OK, phase.name()),
+                phase => text(StatusCode::SERVICE_UNAVAILABLE, phase.name()),
             },
             Page::Metrics => {
                 let families = metrics(&observed.host(), &observed.tenants(), &observed.rosters());
@@ -204,7 +206,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::{HostStatus, Observation, Process, TenantRoster};
+    use crate::admin::{HostStatus, Observation, Phase, Process, TenantRoster};
 
     #[test]
     fn only_addresses_and_localhost_name_this_machine() {
@@ -236,6 +238,7 @@ mod tests {
                 phase: self.0,
                 uptime_seconds: 0.0,
                 workers: 1,
+                loads: Vec::new(),
                 counters: Default::default(),
                 exports: 0,
                 export_failures: 0,
@@ -267,7 +270,9 @@ mod tests {
 
     #[test]
     fn it_is_alive_before_it_is_ready_and_no_longer_ready_when_it_drains() {
-        for (phase, ready) in [(Phase::Starting, 503), (Phase::Ready, 200), (Phase::Draining, 503)] {
+        for (phase, ready) in
+            [(Phase::Starting, 503), (Phase::Ready, 200), (Phase::Upgrading, 200), (Phase::Draining, 503)]
+        {
             assert_eq!(status(Method::GET, "/healthz", phase), 200, "{phase:?}");
             assert_eq!(status(Method::GET, "/readyz", phase), ready, "{phase:?}");
         }
@@ -284,7 +289,7 @@ mod tests {
         for path in
             ["/tenants/", "/tenants/a", "/tenants/a/", "/tenants/a/drain/", "/tenants/a/b/drain", "/drain"]
         {
-            assert!(route(path).is_none(), "{path}");
+            assert!(route(path, "").is_none(), "{path}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::unix::{
-        fs::{FileTypeExt, lchown},
+        fs::{FileTypeExt, MetadataExt, lchown},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -18,6 +18,8 @@ use rustix::{
 #[derive(Debug)]
 pub struct AdminSocket {
     path: PathBuf,
+    /// The file that was made, which another process may have replaced.
+    file: (u64, u64),
     listener: UnixListener,
 }
 
@@ -39,6 +41,20 @@ impl AdminSocket {
     /// Listens at the path. What a process has left there that ended without removing it is replaced.
     pub fn bind(path: &Path) -> Result<Self, SocketError> {
         remove_stale(path)?;
+        Self::bind_new(path)
+    }
+
+    /// Listens at the path in place of another process, which does so and leaves: there is no moment at which nobody does.
+    pub fn take_over(path: &Path) -> Result<Self, SocketError> {
+        // A short name: the system has little room for one.
+        let aside = path.with_file_name(format!(".{}", std::process::id()));
+        let mut socket = Self::bind_new(&aside)?;
+        fs::rename(&aside, path)?;
+        path.clone_into(&mut socket.path);
+        Ok(socket)
+    }
+
+    fn bind_new(path: &Path) -> Result<Self, SocketError> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(io::Error::from)?;
@@ -47,7 +63,7 @@ impl AdminSocket {
         let address = SocketAddrUnix::new(path).map_err(io::Error::from)?;
         bind(&socket, &address).map_err(io::Error::from)?;
         // From here on dropping it removes what was bound.
-        let socket = Self { path: path.to_owned(), listener: socket.into() };
+        let socket = Self { path: path.to_owned(), file: file(path)?, listener: socket.into() };
         listen(&socket.listener, BACKLOG).map_err(io::Error::from)?;
         Ok(socket)
     }
@@ -69,9 +85,17 @@ impl AdminSocket {
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        // It listens still, so nobody has replaced it. If it is gone, it is gone.
-        let _ = fs::remove_file(&self.path);
+        // It listens still, so nobody replaces it but who takes over from this one. If it is gone, it is gone.
+        if file(&self.path).is_ok_and(|file| file == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Names a file, whatever its path comes to lead to.
+fn file(path: &Path) -> io::Result<(u64, u64)> {
+    let about = fs::symlink_metadata(path)?;
+    Ok((about.dev(), about.ino()))
 }
 
 fn remove_stale(path: &Path) -> Result<(), SocketError> {
@@ -96,7 +120,6 @@ const BACKLOG: i32 = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
 
     /// A path in a folder of this test.
     fn path(name: &str) -> PathBuf {
@@ -130,6 +153,22 @@ mod tests {
         fs::write(&path, "precious").expect("a file");
         assert!(matches!(AdminSocket::bind(&path), Err(SocketError::Other)));
         assert_eq!(fs::read(&path).expect("a file"), b"precious");
+        clean(&path);
+    }
+
+    #[test]
+    fn who_takes_over_is_there_at_once_and_stays_when_the_other_goes() {
+        let path = path("over");
+        let old = AdminSocket::bind(&path).expect("nothing is there");
+        let new = AdminSocket::take_over(&path).expect("the other one leaves");
+        assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o777, 0o600);
+        let entries = fs::read_dir(path.parent().expect("a folder")).expect("it is ours").count();
+        assert_eq!(entries, 1, "nothing is left beside it");
+        drop(old);
+        assert!(path.exists(), "it is the other's");
+        drop(UnixStream::connect(&path).expect("it listens"));
+        drop(new);
+        assert!(!path.exists());
         clean(&path);
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Process;
 use crate::{
+    metrics::CallHistogram,
     pool::{Discard, PoolStats},
     quota::Quota,
 };
@@ -21,6 +22,9 @@ pub struct HostStatus {
     pub uptime_seconds: f64,
     /// Threads that run guests.
     pub workers: usize,
+    /// How each of them keeps up. In `/metrics` alone.
+    #[serde(skip)]
+    pub loads: Vec<WorkerLoad>,
     /// What has been counted for all tenants together, by name.
     pub counters: BTreeMap<String, u64>,
     /// Times a collector of OpenTelemetry has taken the metrics.
@@ -31,6 +35,15 @@ pub struct HostStatus {
     pub process: Process,
 }
 
+/// How a worker keeps up.
+#[derive(Debug, Clone)]
+pub struct WorkerLoad {
+    /// Operations on sockets that have not come to anything.
+    pub in_flight: usize,
+    /// When it did not look at its sockets for too long.
+    pub stalls: CallHistogram,
+}
+
 /// How far the host is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -39,16 +52,24 @@ pub enum Phase {
     Starting,
     /// All listeners of the host accept.
     Ready,
+    /// The next version gets ready, or has taken over: this one's listeners accept, or that one's.
+    Upgrading,
     /// A signal has come.
     Draining,
 }
 
 impl Phase {
+    /// All listeners of the host accept.
+    pub(super) fn accepts(self) -> bool {
+        matches!(self, Phase::Ready | Phase::Upgrading)
+    }
+
     /// As it is written.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Starting => "starting",
             Phase::Ready => "ready",
+            Phase::Upgrading => "upgrading",
             Phase::Draining => "draining",
         }
     }
@@ -85,9 +106,18 @@ pub struct TenantStatus {
     pub pools: PoolStatus,
     /// What has been counted, by name.
     pub counters: BTreeMap<String, u64>,
+    /// Accepted connections that have ended, by how.
+    #[serde(default)]
+    pub closed: BTreeMap<String, u64>,
     /// Grants and limits that only warn, each with what it would have denied.
     #[serde(default)]
     pub would_deny: BTreeMap<String, u64>,
+    /// Times a new version of it has given way to the one before.
+    #[serde(default)]
+    pub rollbacks: u64,
+    /// Why what the file says is not what runs, but the version before.
+    #[serde(default)]
+    pub rolled_back: Option<String>,
 }
 
 /// How a tenant is.

@@ -15,7 +15,7 @@ pub(super) fn tenants(told: &Told) -> String {
         let listeners: Vec<String> = tenant.listeners.iter().map(ToString::to_string).collect();
         vec![
             tenant.name.clone(),
-            tenant.state.name().to_owned(),
+            state(tenant),
             tenant.role.clone(),
             of(&tenant.connections, |count| count.to_string()),
             of(&tenant.coroutines, |count| count.to_string()),
@@ -27,6 +27,13 @@ pub(super) fn tenants(told: &Told) -> String {
         ]
     }));
     aligned(&rows)
+}
+
+fn state(tenant: &TenantStatus) -> String {
+    match &tenant.rolled_back {
+        Some(why) => format!("{} (rolled back: {why})", tenant.state.name()),
+        None => tenant.state.name().to_owned(),
+    }
 }
 
 const TITLES: [&str; 10] = [
@@ -134,8 +141,9 @@ fn summary(told: &Told) -> String {
     let host = &told.host;
     let process = &host.process;
     format!(
-        "conet-host {}, {}, up {:.0}s, {} workers, {} of memory, {} of {} descriptors\n",
+        "conet-host {}, process {}, {}, up {:.0}s, {} workers, {} of memory, {} of {} descriptors\n",
         host.version,
+        process.id,
         host.phase.name(),
         host.uptime_seconds,
         host.workers,

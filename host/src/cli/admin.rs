@@ -1,4 +1,4 @@
-//! `conet-host tenants`, `top`, `ps`, `reload`, `drain` and `restart`: clients of a host that runs.
+//! `conet-host tenants`, `top`, `ps`, `reload`, `upgrade`, `drain` and `restart`: clients of a host that runs.
 
 use std::{
     env,
@@ -73,6 +73,19 @@ pub struct Ps {
 pub struct Reload {
     #[command(flatten)]
     at: At,
+    /// Bring versions again that were rolled back.
+    #[arg(long)]
+    retry: bool,
+}
+
+/// Have a host hand over to its program as it is on disk now, without a connection lost.
+///
+/// The new process reads the file anew, compiles what it has to, and takes the listening sockets over; the old one finishes what
+/// it has. If the new one cannot serve, the old one goes on, and this says why.
+#[derive(Args)]
+pub struct Upgrade {
+    #[command(flatten)]
+    at: At,
 }
 
 /// Have a tenant accept nothing new; its connections may finish. The host and its other tenants go on.
@@ -135,7 +148,14 @@ impl Ps {
 impl Reload {
     /// Does it.
     pub fn run(self) -> Exit {
-        ended(terminal::command(&self.at.client(), "/reload"))
+        ended(terminal::command(&self.at.client(), if self.retry { "/reload?retry" } else { "/reload" }))
+    }
+}
+
+impl Upgrade {
+    /// Does it.
+    pub fn run(self) -> Exit {
+        ended(terminal::command(&self.at.client(), "/upgrade"))
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     },
     exit::{Exit, StartError},
     host::{self, Options},
+    imports::given::{Given, Unusable},
     messages::Messages,
     package,
     sandbox::cache::Cache,
@@ -32,7 +33,8 @@ pub struct Run {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 
-    /// Where to listen, for a handler. Itself the grant to do so [default: 127.0.0.1:7000].
+    /// Where to listen, for a handler. Itself the grant to do so [default: the sockets that systemd passes, or else
+    /// 127.0.0.1:7000].
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// What a handler's connections share: `connection` (nothing: a fresh instance each) or `shared` (an instance for
@@ -94,10 +96,12 @@ pub struct Run {
 impl Run {
     /// Does it; what went wrong is said on stderr.
     pub fn run(self) -> Exit {
+        // Before anything opens a descriptor.
+        let given = Given::from_environment();
         // What it does without comes before its threads.
         let messages = Messages::waiting(io::stderr());
         self.log.start(self.log.format(None), &messages);
-        let exit = self.try_run(&messages).unwrap_or_else(|failure| {
+        let exit = self.try_run(given, &messages).unwrap_or_else(|failure| {
             // Each message is whole: the chain behind it would say things twice.
             messages.say(format_args!("error: {}", failure.error));
             failure.exit
@@ -110,8 +114,12 @@ impl Run {
         exit
     }
 
-    fn try_run(self, messages: &Messages) -> Result<Exit, Failure> {
-        if self.no_preemption.is_some() && self.listen.is_some_and(|address| !address.ip().is_loopback()) {
+    fn try_run(self, given: Result<Given, Unusable>, messages: &Messages) -> Result<Exit, Failure> {
+        let given = given.map_err(StartError::from)?;
+        let given_at = given.all().into_iter().map(|named| named.address);
+        if self.no_preemption.is_some()
+            && self.listen.into_iter().chain(given_at).any(|address| !address.ip().is_loopback())
+        {
             let why = "--no-preemption is for measuring, on loopback: leave it out, or --listen on 127.0.0.1";
             return Err(StartError::Options(why.to_owned()).into());
         }
@@ -119,10 +127,10 @@ impl Run {
             true => package::build(&self.component).map_err(Failure::refused)?,
             false => self.component.clone(),
         };
-        Ok(host::run(self.options(component), messages)?)
+        Ok(host::run(self.options(component, given), messages)?)
     }
 
-    fn options(self, component: PathBuf) -> Options {
+    fn options(self, component: PathBuf, given: Given) -> Options {
         let limits = self.limits();
         let mut tenant =
             TenantConfig::new(component.file_stem().map_or("guest".into(), |name| name.to_string_lossy()));
@@ -144,7 +152,8 @@ impl Run {
         };
         let preemption = self.no_preemption.is_none();
         let workers = workers.unwrap_or_else(cores);
-        Options { component, tenant, listen: self.listen, workers, driver: self.driver, cache, preemption }
+        let (listen, driver) = (self.listen, self.driver);
+        Options { component, tenant, listen, given, workers, driver, cache, preemption }
     }
 
     fn limits(&self) -> Limits {

@@ -8,7 +8,8 @@ use super::log::{Log, begin};
 use crate::{
     config::file::{FileError, ServeConfig},
     exit::{Exit, StartError},
-    host,
+    host::{self, Changes, Predecessor},
+    imports::given::Given,
     messages::Messages,
 };
 
@@ -19,6 +20,9 @@ use crate::{
 pub struct Serve {
     /// The file.
     config: PathBuf,
+    /// Read it again by itself when it has changed, or a component or a secret that it names.
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     log: Log,
 }
@@ -26,26 +30,46 @@ pub struct Serve {
 impl Serve {
     /// Does it; what went wrong is said on stderr.
     pub fn run(self) -> Exit {
+        // Before anything opens a descriptor.
+        let given = Given::from_environment();
         // Not before the wall is up, for threads that are there already would be without it.
         let messages = Messages::waiting(io::stderr());
+        // Before it is read, so that nothing that changes later is missed.
+        let changes = self.watch.then(|| Changes::of(&self.config)).transpose();
+        let predecessor = match Predecessor::meet() {
+            Ok(predecessor) => predecessor,
+            Err(error) => {
+                let error = StartError::Meet(error);
+                messages.say(format_args!("{}", error.told()));
+                let exit = begin(&messages).err().unwrap_or(error.exit());
+                messages.finish();
+                return exit;
+            }
+        };
         let read = ServeConfig::read(&self.config);
         let format = read.as_ref().ok().and_then(|(config, _)| config.host.log_format.as_ref());
         let format = self.log.format(format.map(|at| at.value));
         self.log.start(format, &messages);
-        let exit = match read {
-            Ok((config, source)) => {
-                host::serve(&config, &source, format, &messages).unwrap_or_else(|error| {
-                    match &error {
-                        // Problems have a line each, and begin with the file's name as compilers' do.
-                        StartError::Config(problems) => messages.say(format_args!("{problems}")),
-                        error => messages.say(format_args!("error: {error}")),
-                    }
+        let given = given.map_err(StartError::from).and_then(|given| Ok((given, changes?)));
+        let failed = |why: &str, predecessor: Option<Predecessor>| {
+            predecessor.iter().for_each(|predecessor| predecessor.failed(why));
+            messages.say(format_args!("{why}"));
+        };
+        let exit = match (read, given) {
+            (Ok((config, source)), Ok((given, changes))) => {
+                let served = host::serve(&config, &source, given, changes, format, &messages, predecessor);
+                served.unwrap_or_else(|error| {
+                    messages.say(format_args!("{}", error.told()));
                     error.exit()
                 })
             }
-            Err(error) => {
-                messages.say(format_args!("{}", said(&error)));
+            (Err(error), _) => {
+                failed(&said(&error), predecessor);
                 Exit::Usage
+            }
+            (_, Err(error)) => {
+                failed(&error.told(), predecessor);
+                error.exit()
             }
         };
         // If the host has not come so far.

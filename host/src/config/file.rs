@@ -6,9 +6,11 @@
 
 mod host;
 mod limits;
+mod named;
 mod otlp;
 mod problems;
 mod reference;
+mod rollback;
 mod section;
 mod setting;
 mod table;
@@ -20,6 +22,7 @@ use std::{fs, io, net::SocketAddr, path::Path};
 use toml::de::{DeTable, DeValue};
 
 pub use host::{AccessLogAt, HostSection, LogFormat};
+pub use named::Named;
 pub use otlp::{Endpoint, OtlpSection};
 pub use problems::{Problem, Problems};
 pub use reference::reference;
@@ -60,14 +63,7 @@ impl ServeConfig {
     /// Reads a file. Paths in it are relative to its folder.
     pub fn read(path: &Path) -> Result<(Self, Source), FileError> {
         let unreadable = |error| FileError::Read { path: path.display().to_string(), error };
-        let size = fs::metadata(path).map_err(unreadable)?.len();
-        if size > FILE_BYTES_MAX {
-            return Err(unreadable(io::Error::other(format!(
-                "it has {size} bytes, and may have {FILE_BYTES_MAX}"
-            ))));
-        }
-        let text = fs::read_to_string(path).map_err(unreadable)?;
-        let source = Source { name: path.display().to_string(), text };
+        let source = Source::read(path).map_err(unreadable)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let config = Self::parse(&source, folder)?;
         Ok((config, source))
@@ -117,6 +113,16 @@ pub struct Source {
     pub name: String,
     /// All of it.
     pub text: String,
+}
+
+impl Source {
+    fn read(path: &Path) -> io::Result<Self> {
+        let size = fs::metadata(path)?.len();
+        if size > FILE_BYTES_MAX {
+            return Err(io::Error::other(format!("it has {size} bytes, and may have {FILE_BYTES_MAX}")));
+        }
+        Ok(Self { name: path.display().to_string(), text: fs::read_to_string(path)? })
+    }
 }
 
 /// The kind of a value, as TOML calls it.

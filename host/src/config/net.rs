@@ -170,7 +170,8 @@ impl Denied {
         match self {
             Denied::Listen { .. } | Denied::Name { .. } => true,
             Denied::Connect { addr } | Denied::Resolved { addr, .. } => {
-                !closed.contains(addr) && (scope::is_loopback(addr.ip()) || !scope::is_guarded(addr.ip()))
+                !closed.iter().any(|closed| leads_to(*addr, *closed))
+                    && (scope::is_loopback(addr.ip()) || !scope::is_guarded(addr.ip()))
             }
             Denied::PortZero | Denied::NotAName(_) => false,
         }
@@ -180,6 +181,14 @@ impl Denied {
     pub fn needs_address(&self) -> bool {
         matches!(self, Denied::Resolved { addr, .. } if scope::is_guarded(addr.ip()))
     }
+}
+
+/// Whether who listens at `bound` is reached at `addr`. What is bound everywhere is told of its own to the network anyway; here it is
+/// this machine's loopback that leads there.
+fn leads_to(addr: SocketAddr, bound: SocketAddr) -> bool {
+    let everywhere = bound.ip().to_canonical().is_unspecified();
+    addr.port() == bound.port()
+        && (destination(addr).ip() == destination(bound).ip() || everywhere && scope::is_loopback(addr.ip()))
 }
 
 /// Where connecting to `addr` really leads: IPv4 as IPv4, the unspecified address as loopback, no scope or flow.

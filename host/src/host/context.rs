@@ -24,6 +24,7 @@ use crate::{
         Context,
         admission::Addresses,
         context::{Folder, GuestOutput, Settings},
+        given::Given,
         resolve::Resolver,
         throttle::Bandwidths,
     },
@@ -62,12 +63,25 @@ pub(super) struct Around<'a> {
     pub(super) warnings: Arc<Warnings>,
     /// Where the host itself listens.
     pub(super) closed: Vec<SocketAddr>,
+    /// Listened on in place of new sockets.
+    pub(super) given: Arc<Given>,
 }
 
 /// Opens what is granted.
 pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> Result<Context, StartError> {
-    let Around { streams, metrics, resolver, messages, group, access_log, shares, roster, warnings, closed } =
-        around;
+    let Around {
+        streams,
+        metrics,
+        resolver,
+        messages,
+        group,
+        access_log,
+        shares,
+        roster,
+        warnings,
+        closed,
+        given,
+    } = around;
     let access_log = access_log.map(|target| AccessLog::new(target.clone(), metrics.clone()));
     let limits = Limits { tenant_memory_bytes_max: room.memory_bytes, ..config.limits };
     let mut dirs = Vec::new();
@@ -129,6 +143,7 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         resolver,
         listeners: part(sockets, limits.listeners_max * room.copies.max(1), Some(Warn::Listeners)),
         listening: Arc::default(),
+        given,
         shared_listeners: (room.copies > 1).then(Arc::default),
         shutdown: Arc::new(Shutdown::default()),
         spawner: OnceLock::new(),

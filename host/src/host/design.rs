@@ -72,7 +72,12 @@ pub(super) fn area(config: &ServeConfig, path: &Path) -> Area {
         // It is moved away, and another one made.
         area.writes.extend(path.parent().map(Path::to_owned));
     }
-    area.sockets.extend(admin.iter().filter_map(|at| Some(at.value.parent()?.to_owned())));
+    // It is removed at the end, and the next version of the host has its own take its place.
+    let folder = |path: &Path| match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    area.sockets.extend(admin.iter().map(|at| folder(&at.value)));
     area
 }
 

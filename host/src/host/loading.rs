@@ -22,15 +22,25 @@ use crate::{
 pub(super) type Component = (Loaded, Arc<Pooled>);
 
 /// The component of each plan. It may take as long as their limits on compiling allow.
-pub(super) fn load(engines: &Engines, plans: &[Plan], source: &Source) -> Result<Vec<Component>, StartError> {
+pub(super) fn load(
+    engines: &Engines,
+    plans: &[Arc<Plan>],
+    source: &Source,
+) -> Result<Vec<Component>, StartError> {
     let (components, wrong) = components_and_problems(engines, plans)?;
     if wrong.is_empty() { Ok(components) } else { Err(problems(source, wrong).into()) }
+}
+
+/// That of one plan.
+pub(super) fn load_one(engines: &Engines, plan: &Plan) -> Result<Component, LoadError> {
+    let limits = &plan.served.config.limits;
+    engines.load(&plan.bytes, &plan.scan, &shape(limits, plan.role), &limits.compile)
 }
 
 /// Those that can be loaded, and what is wrong with the others.
 pub(super) fn components_and_problems(
     engines: &Engines,
-    plans: &[Plan],
+    plans: &[Arc<Plan>],
 ) -> Result<(Vec<Component>, Vec<Problem>), StartError> {
     let limits = compile_limits(plans);
     // Of which there is no need to find it out again.
@@ -61,7 +71,7 @@ pub(super) fn components_and_problems(
 }
 
 /// Tenants share what is compiled, so the greatest of their limits holds: whoever comes first, it is the same.
-fn compile_limits(plans: &[Plan]) -> HashMap<[u8; 32], CompileLimits> {
+fn compile_limits(plans: &[Arc<Plan>]) -> HashMap<[u8; 32], CompileLimits> {
     let mut greatest = HashMap::new();
     for plan in plans {
         let limits = plan.served.config.limits.compile;

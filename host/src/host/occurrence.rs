@@ -11,10 +11,11 @@ use std::{
 };
 
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2},
     iterator::Signals,
 };
 
+use super::{handover::Word, watchdog::Question};
 use crate::{
     admin::Order,
     exit::Exit,
@@ -28,10 +29,18 @@ pub(super) enum Occurrence {
     Reload,
     /// What it asks for is ready, or is refused.
     MadeReady,
+    /// The next version is to take over.
+    Upgrade,
+    /// It has come as far as it was to, or failed.
+    UpgradeCame,
+    /// The version before has a word to say.
+    Predecessor(Word),
     /// Of the tenant with this number.
     Tenant(usize, Event),
     /// All that guests have printed is written.
     Flushed,
+    /// The watchdog wants to know whether the main thread takes this.
+    Asked(Question),
     /// The admin has been given a command.
     Ordered(Order),
 }
@@ -51,14 +60,14 @@ pub(super) struct Watch {
     pub(super) starting: Arc<AtomicBool>,
 }
 
-/// Takes the signals that end the process, and with `reloads` SIGHUP, too.
-pub(super) fn take_signals(reloads: bool) -> std::io::Result<Watch> {
+/// Takes the signals that end the process, and of a host of many tenants those that change it, too.
+pub(super) fn take_signals(of_many: bool) -> std::io::Result<Watch> {
     let starting = Arc::new(AtomicBool::new(true));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, Exit::Done.code().into(), starting.clone())?;
     }
-    let hangup = reloads.then_some(SIGHUP);
-    let signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup))?;
+    let changes: &[i32] = if of_many { &[SIGHUP, SIGUSR2] } else { &[] };
+    let signals = Signals::new([SIGINT, SIGTERM].iter().chain(changes))?;
     Ok(Watch { signals, starting })
 }
 
@@ -68,7 +77,11 @@ impl Watch {
         let Self { mut signals, starting } = self;
         thread::Builder::new().name("signals".into()).spawn(move || {
             for signal in &mut signals {
-                let occurrence = if signal == SIGHUP { Occurrence::Reload } else { Occurrence::Signal };
+                let occurrence = match signal {
+                    SIGHUP => Occurrence::Reload,
+                    SIGUSR2 => Occurrence::Upgrade,
+                    _ => Occurrence::Signal,
+                };
                 if events.send(occurrence).is_err() {
                     return;
                 }

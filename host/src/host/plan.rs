@@ -1,6 +1,8 @@
 //! What a file's tenants come to: components read and looked at, roles chosen. Everything that is wrong is told at
 //! once, with its line.
 
+use std::{collections::HashMap, sync::Arc};
+
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -16,10 +18,12 @@ use crate::{
 };
 
 /// A tenant that can be started.
+#[derive(Clone)]
 pub(super) struct Plan {
     pub(super) served: Served,
-    /// Its component.
-    pub(super) bytes: Vec<u8>,
+    /// Its component, which it keeps: it may have to be loaded again, when the file is another one. Tenants with the same
+    /// share it.
+    pub(super) bytes: Arc<[u8]>,
     /// Of the component.
     pub(super) hash: [u8; 32],
     pub(super) scan: Scan,
@@ -31,22 +35,30 @@ impl Plan {
     pub(super) fn fingerprint(&self) -> String {
         format!("{:?} {}", self.hash, self.served.fingerprint())
     }
+
+    /// Its tenant's.
+    pub(super) fn name(&self) -> &str {
+        &self.served.config.name
+    }
 }
 
 /// A plan for each tenant of the file.
-pub(super) fn plans(config: &ServeConfig, source: &Source) -> Result<Vec<Plan>, Problems> {
+pub(super) fn plans(config: &ServeConfig, source: &Source) -> Result<Vec<Arc<Plan>>, Problems> {
     let (plans, wrong) = plans_and_problems(config);
     if wrong.is_empty() { Ok(plans) } else { Err(problems(source, wrong)) }
 }
 
 /// A plan for each tenant that can have one, and what is wrong with the others.
-pub(super) fn plans_and_problems(config: &ServeConfig) -> (Vec<Plan>, Vec<Problem>) {
+pub(super) fn plans_and_problems(config: &ServeConfig) -> (Vec<Arc<Plan>>, Vec<Problem>) {
     let fibers = config.host.shared_instances.as_ref().is_some_and(|at| at.value);
     let mut wrong = Vec::new();
-    let mut plans = Vec::new();
+    let (mut plans, mut known) = (Vec::new(), HashMap::new());
     for served in &config.tenants {
         match plan(served, fibers) {
-            Ok(plan) => plans.push(plan),
+            Ok(mut plan) => {
+                plan.bytes = known.entry(plan.hash).or_insert(plan.bytes).clone();
+                plans.push(Arc::new(plan));
+            }
             Err(problem) => wrong.push(problem),
         }
         wrong.extend(folders(served));
@@ -91,7 +103,7 @@ fn plan(served: &Served, fibers: bool) -> Result<Plan, Problem> {
             &listen.span,
             format!("{path} is a program, and listens itself: write allow-listen in place of `listen`"),
         )),
-        _ => Ok(Plan { served: served.clone(), bytes, hash, scan, role }),
+        _ => Ok(Plan { served: served.clone(), bytes: bytes.into(), hash, scan, role }),
     }
 }
 

@@ -21,16 +21,23 @@ use super::{
     component::read,
     context::{Around, Streams, context},
     counted, log_counters,
+    notify::{Notify, watchdog_period},
     occurrence::{Occurrence, next, take_signals, tell},
     open_cache,
     room::{Room, shape},
+    watchdog::Watchdog,
     wishes::{Wish, Wishes},
     workers::start_workers,
 };
 use crate::{
     config::{driver::Driver, machine::Machine, tenant::TenantConfig},
     exit::{Exit, StartError},
-    imports::{context::GuestOutput, resolve::Resolver},
+    imports::{
+        context::GuestOutput,
+        given::{Bound, Given},
+        listeners::canonical,
+        resolve::Resolver,
+    },
     messages::Messages,
     output::Output,
     sandbox::{
@@ -51,8 +58,10 @@ pub struct Options {
     pub component: PathBuf,
     /// The tenant it is run for.
     pub tenant: TenantConfig,
-    /// Where to listen for a handler; none is the default, and all that a program may have.
+    /// Where to listen for a handler; none is where it is given a socket, or else the default, and all that a program may have.
     pub listen: Option<SocketAddr>,
+    /// What the process was started with.
+    pub given: Given,
     /// Worker threads.
     pub workers: usize,
     /// What they wait for their sockets with.
@@ -71,6 +80,8 @@ pub fn run(options: Options, messages: &Messages) -> Result<Exit, StartError> {
     messages.begin()?;
     let starting = take_signals(false)?.begin(events.clone())?;
     let host = Host::start(options, messages, events, &starting)?;
+    host.notify.ready("running");
+    let _watchdog = watchdog_period().map(|period| host.watched(period)).transpose()?;
     Ok(host.watch(&happened))
 }
 
@@ -81,6 +92,8 @@ struct Host {
     workers: Vec<Worker>,
     /// What signals have asked for.
     wishes: Wishes,
+    /// What the service manager is told.
+    notify: Notify,
     events: Sender<Occurrence>,
     /// What the guest prints to.
     outputs: [Arc<Output>; 2],
@@ -96,7 +109,9 @@ impl Host {
         events: Sender<Occurrence>,
         starting: &AtomicBool,
     ) -> Result<Self, StartError> {
-        let Options { component: path, tenant: config, listen, workers, driver, cache, preemption } = options;
+        let Options { component: path, tenant: config, listen, given, workers, driver, cache, preemption } =
+            options;
+        let given = Arc::new(given);
         let bytes = read(&path, config.limits.component_bytes_max)?;
         let scan = scan(&bytes, config.limits.nested_instances_max as u64)
             .map_err(|error| StartError::Scan { path: path.clone(), error })?;
@@ -128,9 +143,9 @@ impl Host {
         info!("loaded as {role:?} in {:?}", started.elapsed());
 
         // Before there are threads that would have to be taken down again.
-        let socket = match role.is_handler() {
-            true => Some(bind(listen.unwrap_or(LISTEN_DEFAULT), None)?),
-            false => None,
+        let sockets = match role.is_handler() {
+            true => sockets(&given, listen)?,
+            false => Vec::new(),
         };
         if role == Role::IsolatedHandler
             && let Some(making) = pooled.begin(&loaded)
@@ -161,17 +176,26 @@ impl Host {
             roster: None,
             warnings: Arc::new(Warnings::new(&config.name, config.warn)),
             closed: Vec::new(),
+            given: given.clone(),
         };
         let context = context(config, &room, around)?;
         let sandbox = Sandbox { context: Arc::new(context), loaded, pooled };
         let tenant = Tenant::new(sandbox, role, handles, tell(&events, 0));
         starting.store(false, Ordering::SeqCst);
-        match socket {
-            Some(socket) => tenant.context().announce(tenant.serve(&socket)?),
-            None => tenant.run(room.copies)?,
+        tenant.run(room.copies)?;
+        for socket in &sockets {
+            tenant.context().announce(tenant.serve(&socket.listener)?);
         }
-        let wishes = Wishes::default();
-        Ok(Self { tenant, copies: room.copies, workers, wishes, events, outputs, _ticker: ticker })
+        let (wishes, notify) = (Wishes::default(), Notify::from_environment());
+        Ok(Self { tenant, copies: room.copies, workers, wishes, notify, events, outputs, _ticker: ticker })
+    }
+
+    /// Tells the service manager that it is alive while it is.
+    fn watched(&self, period: Duration) -> std::io::Result<Watchdog> {
+        let notify = self.notify.clone();
+        let watchdog = Watchdog::start(period, self.events.clone(), move || notify.alive())?;
+        watchdog.set_workers(self.workers.iter().map(Worker::handle));
+        Ok(watchdog)
     }
 
     /// Waits for the end.
@@ -179,7 +203,7 @@ impl Host {
         let exit = loop {
             match next(happened, self.wishes.deadline()) {
                 Some(Occurrence::Signal) => match self.signalled() {
-                    Some(Wish::Drain) => self.tenant.drain(false),
+                    Some(Wish::Drain) => self.drain(),
                     Some(Wish::CutOff) => break Exit::CutOff,
                     None => {}
                 },
@@ -188,9 +212,16 @@ impl Host {
                         break exit;
                     }
                 }
+                Some(Occurrence::Asked(question)) => question.answer(),
                 // Only `serve` has a file and an admin.
                 Some(
-                    Occurrence::Flushed | Occurrence::Reload | Occurrence::MadeReady | Occurrence::Ordered(_),
+                    Occurrence::Flushed
+                    | Occurrence::Reload
+                    | Occurrence::MadeReady
+                    | Occurrence::Upgrade
+                    | Occurrence::UpgradeCame
+                    | Occurrence::Predecessor(_)
+                    | Occurrence::Ordered(_),
                 ) => {}
                 None => {
                     let left = counted(self.tenant.context().coroutines.used());
@@ -200,6 +231,15 @@ impl Host {
             }
         };
         self.end(exit, happened)
+    }
+
+    fn drain(&mut self) {
+        let context = self.tenant.context();
+        let finishing = format!("finishing {}", counted(context.coroutines.used()));
+        self.notify.stopping(context.limits.drain_max, &finishing);
+        // What the tenant closes shall be closed, unless whoever has given it has it still.
+        context.given.close();
+        self.tenant.drain(false);
     }
 
     /// Takes a signal for what it is, and says so.
@@ -302,7 +342,23 @@ impl Host {
     }
 }
 
-/// Where a handler listens if nothing is said.
+/// A handler's: where it is told to listen, or else on all that is given.
+fn sockets(given: &Given, listen: Option<SocketAddr>) -> Result<Vec<Bound>, StartError> {
+    let all = given.all();
+    let addresses = match listen {
+        Some(address) => vec![canonical(address)],
+        None if all.is_empty() => vec![LISTEN_DEFAULT],
+        None => all.iter().map(|named| named.address).collect(),
+    };
+    for named in all.iter().filter(|named| !addresses.contains(&named.address)) {
+        warn!(
+            "this process was given the socket {named}, and --listen says another address: who connects to it waits"
+        );
+    }
+    addresses.into_iter().map(|address| bind(given, address, None)).collect()
+}
+
+/// Where a handler listens if nothing is said, and nothing is given.
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7000));
 /// How long the guest's output may take to be written after the drain at least.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);

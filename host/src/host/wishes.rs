@@ -35,6 +35,13 @@ impl Wishes {
         Some(Wish::Drain)
     }
 
+    /// Another process has taken over: what is under way may finish, as after a first signal. The next one is the second.
+    pub(super) fn leave(&mut self, drain_max: Duration) {
+        let now = Instant::now();
+        self.last = Some(now);
+        self.deadline = now.checked_add(drain_max);
+    }
+
     /// Has there been any?
     pub(super) fn begun(&self) -> bool {
         self.last.is_some()

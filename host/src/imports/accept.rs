@@ -25,6 +25,7 @@ use super::{
     admission::Admission,
     incoming::Incoming,
     proxy::{Arrival, Introductions, is_trusted},
+    tally::Tally,
     view::noting_wait,
     visit::Visit,
 };
@@ -48,6 +49,8 @@ pub struct Accepted {
     pub visit: Option<Box<Visit>>,
     /// Its part of the limits.
     pub admission: Admission,
+    /// Counts how it ends.
+    pub tally: Tally,
     /// Of a handler: what comes of it is to be told there.
     pub pass: Option<Pass>,
 }
@@ -77,6 +80,7 @@ pub async fn accept(context: &Arc<Context>, incoming: &Incoming) -> Result<Accep
             if accepted.pass.is_none() {
                 context.metrics.circuit_refused.increment();
                 accepted.visit.iter_mut().for_each(|visit| visit.refuse());
+                accepted.tally.refuse();
                 accepted.stream.reset();
                 continue;
             }
@@ -110,7 +114,8 @@ fn admit(context: &Arc<Context>, incoming: &Incoming, arrival: Arrival) -> Optio
     match Admission::of(context, permit, peer) {
         Some(admission) => {
             let visit = Visit::accepted(context, incoming.address, peer, None);
-            Some(Accepted { stream, peer, visit, admission, pass: None })
+            let tally = Tally::new(&context.metrics);
+            Some(Accepted { stream, peer, visit, admission, tally, pass: None })
         }
         None => {
             refuse(context, &stream, "`connections-per-ip`");

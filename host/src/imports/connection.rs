@@ -12,6 +12,7 @@ use super::{
     accept::Accepted,
     admission::Admission,
     error::code,
+    tally::Tally,
     throttle::Throttle,
     view::Fate,
     visit::Visit,
@@ -33,6 +34,10 @@ pub struct Connection {
     throttle: Option<Arc<Throttle>>,
     /// What else is known of it.
     visit: Option<Box<Visit>>,
+    /// If it was accepted.
+    tally: Option<Tally>,
+    /// What it has come to by itself, while the guest still has it.
+    came_to: Option<Ending>,
     /// Part of the key by which the guest asks to receive; 0 before it has one.
     pub(super) tag: u32,
     /// Who receives from it in a shared instance, if somebody may want to see that.
@@ -56,6 +61,8 @@ pub struct Parcel {
     detached: Detached,
     admission: Admission,
     visit: Option<Box<Visit>>,
+    tally: Option<Tally>,
+    came_to: Option<Ending>,
     throttle: Option<Arc<Throttle>>,
 }
 
@@ -67,8 +74,10 @@ impl Connection {
 
     /// One that the host has accepted.
     pub fn accepted(accepted: Accepted, fate: Arc<Fate>) -> Self {
-        let Accepted { stream, visit, admission, .. } = accepted;
-        Self::new(stream, admission, fate).with(visit)
+        let Accepted { stream, visit, admission, tally, .. } = accepted;
+        let mut connection = Self::new(stream, admission, fate).with(visit);
+        connection.tally = Some(tally);
+        connection
     }
 
     /// One that the guest has opened.
@@ -120,6 +129,8 @@ impl Connection {
             watching: None,
             throttle,
             visit: None,
+            tally: None,
+            came_to: None,
             tag: 0,
             reader: None,
             noted: false,
@@ -137,8 +148,8 @@ impl Connection {
                     return Err(ErrorCode::Busy);
                 }
                 let detached = stream.detach().map_err(|e| code(&e))?;
-                let (visit, throttle) = (self.visit.take(), self.throttle.take());
-                Ok(Parcel { detached, admission, visit, throttle })
+                let (visit, tally, throttle) = (self.visit.take(), self.tally.take(), self.throttle.take());
+                Ok(Parcel { detached, admission, visit, tally, came_to: self.came_to, throttle })
             }
             Socket::Pooled(pooled) => {
                 pooled.discard();
@@ -187,9 +198,9 @@ impl Connection {
         }
         if let Some(visit) = &mut self.visit {
             visit.received(bytes);
-            if eof {
-                visit.note(Ending::Eof);
-            }
+        }
+        if eof {
+            self.came_to = Some(Ending::Eof);
         }
     }
 
@@ -205,7 +216,7 @@ impl Connection {
 
     pub(super) fn close(&mut self) {
         self.end_by_guest();
-        self.visit = None;
+        (self.visit, self.tally) = (None, None);
         self.release();
         match std::mem::replace(&mut self.socket, Socket::Closed) {
             Socket::Own(stream, _admission) => stream.close(),
@@ -227,10 +238,8 @@ impl Connection {
             return ErrorCode::TimedOut;
         }
         let code = self.cause(code);
-        if code == ErrorCode::ConnectionReset
-            && let Some(visit) = &mut self.visit
-        {
-            visit.note(Ending::PeerReset);
+        if code == ErrorCode::ConnectionReset {
+            self.came_to = Some(Ending::PeerReset);
         }
         code
     }
@@ -285,20 +294,25 @@ impl Connection {
 impl Connection {
     /// The guest is through with it.
     fn end_by_guest(&mut self) {
-        let Some(visit) = &mut self.visit else { return };
-        match self.watching.as_ref().and_then(Watching::overdue) {
-            Some(limit) => visit.end(Ending::Timeout(limit)),
-            None => visit.end_unless_noted(Ending::Finished),
-        }
+        self.end(self.overdue().or(self.came_to).unwrap_or(Ending::Finished));
     }
 
     /// Its instance has ended.
     fn end_by_fate(&mut self) {
-        let Some(visit) = &mut self.visit else { return };
-        let overdue = self.watching.as_ref().and_then(Watching::overdue).map(Ending::Timeout);
-        match overdue.or_else(|| self.fate.ending()) {
-            Some(ending) => visit.end(ending),
-            None => visit.end_unless_noted(Ending::Finished),
+        let ending = self.overdue().or_else(|| self.fate.ending()).or(self.came_to);
+        self.end(ending.unwrap_or(Ending::Finished));
+    }
+
+    fn overdue(&self) -> Option<Ending> {
+        self.watching.as_ref().and_then(Watching::overdue).map(Ending::Timeout)
+    }
+
+    fn end(&mut self, ending: Ending) {
+        if let Some(visit) = &mut self.visit {
+            visit.end(ending);
+        }
+        if let Some(tally) = &mut self.tally {
+            tally.end(ending);
         }
     }
 }
@@ -325,9 +339,9 @@ impl Drop for Connection {
 impl Parcel {
     /// Registers it with the current worker, for the instance behind `fate`.
     pub fn unpack(self, fate: Arc<Fate>) -> io::Result<Connection> {
-        let Parcel { detached, admission, visit, throttle } = self;
+        let Parcel { detached, admission, visit, tally, came_to, throttle } = self;
         let mut connection = Connection::new(TcpStream::attach(detached)?, admission, fate).with(visit);
-        connection.throttle = throttle;
+        (connection.tally, connection.came_to, connection.throttle) = (tally, came_to, throttle);
         Ok(connection)
     }
 }

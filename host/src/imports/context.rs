@@ -11,7 +11,7 @@ use std::{
 use conet_rt::Group;
 
 use super::{
-    admission::Addresses, connection::Parcel, listeners::SharedListeners, listening::Listening,
+    admission::Addresses, connection::Parcel, given::Given, listeners::SharedListeners, listening::Listening,
     resolve::Resolver, throttle::Bandwidths,
 };
 use crate::{
@@ -102,6 +102,8 @@ pub struct Context {
     pub listeners: Arc<Quota>,
     /// Where it listens.
     pub listening: Arc<Listening>,
+    /// Listening sockets that this process was given.
+    pub given: Arc<Given>,
     /// Listening sockets that the copies of a program share, if it runs in several.
     pub shared_listeners: Option<Arc<SharedListeners>>,
     /// Begins when nothing new is to be accepted.
@@ -244,6 +246,7 @@ impl Context {
             lookup_rate: None,
             resolver: Arc::new(Resolver::new()),
             listening: Arc::default(),
+            given: Arc::default(),
             shared_listeners: None,
             shutdown: Arc::new(Shutdown::default()),
             freeze_told: AtomicBool::new(false),

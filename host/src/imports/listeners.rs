@@ -8,11 +8,11 @@
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     io,
-    net::SocketAddr,
-    os::fd::OwnedFd,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use super::given::{Bound, Held};
 use crate::ids;
 
 /// The shared sockets of a tenant.
@@ -23,9 +23,11 @@ pub struct SharedListeners(Mutex<HashMap<Key, Shared>>);
 type Key = (SocketAddr, usize);
 
 struct Shared {
-    socket: OwnedFd,
+    socket: TcpListener,
     /// The copies that have it.
     copies: HashSet<u64>,
+    /// It was given to this process.
+    held: Option<Held>,
 }
 
 /// A copy's part in a shared socket.
@@ -35,15 +37,42 @@ pub struct Share {
     copy: u64,
 }
 
+/// One of them: its address as it was asked for, which of the sockets there, and a duplicate.
+type Duplicate = (SocketAddr, usize, TcpListener);
+
 impl SharedListeners {
+    /// Those that the program of another process has bound. They stay open until their shares are dropped, or those of the
+    /// copies that have come to bind them.
+    pub fn handed(sockets: Vec<Duplicate>) -> (Arc<Self>, Vec<Share>) {
+        let listeners = Arc::new(Self::default());
+        if sockets.is_empty() {
+            return (listeners, Vec::new());
+        }
+        let keeper = ids::next();
+        let keep = |(address, nth, socket)| {
+            let key = (address, nth);
+            listeners.lock().insert(key, Shared { socket, copies: HashSet::from([keeper]), held: None });
+            Share { listeners: listeners.clone(), key, copy: keeper }
+        };
+        let shares = sockets.into_iter().map(keep).collect();
+        (listeners, shares)
+    }
+
+    /// A duplicate of each, for another process; but for those given, which it finds as such.
+    pub fn duplicates(&self) -> io::Result<Vec<Duplicate>> {
+        let duplicate =
+            |((address, nth), shared): (&Key, &Shared)| Ok((*address, *nth, shared.socket.try_clone()?));
+        self.lock().iter().filter(|(_, shared)| shared.held.is_none()).map(duplicate).collect()
+    }
+
     /// The socket of `copy` for `address`: one that another copy has bound and this one has not, or else what `bind`
     /// makes. Tells whether it is new.
     pub fn get_or_bind(
         self: &Arc<Self>,
         address: SocketAddr,
         copy: u64,
-        bind: impl FnOnce() -> io::Result<OwnedFd>,
-    ) -> io::Result<(OwnedFd, Share, bool)> {
+        bind: impl FnOnce() -> io::Result<Bound>,
+    ) -> io::Result<(TcpListener, Share, bool)> {
         let mut sockets = self.lock();
         let has = |nth: &usize| sockets.get(&(address, *nth)).is_some_and(|one| one.copies.contains(&copy));
         let nth = (0..).find(|nth| !has(nth)).expect("a copy has finitely many");
@@ -56,9 +85,10 @@ impl SharedListeners {
                 Ok((socket, share(), false))
             }
             Entry::Vacant(place) => {
-                let socket = bind()?;
-                place.insert(Shared { socket: socket.try_clone()?, copies: HashSet::from([copy]) });
-                Ok((socket, share(), true))
+                let Bound { listener, held } = bind()?;
+                let copies = HashSet::from([copy]);
+                place.insert(Shared { socket: listener.try_clone()?, copies, held });
+                Ok((listener, share(), true))
             }
         }
     }
@@ -108,16 +138,16 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{IpAddr, Ipv4Addr, SocketAddrV6, TcpListener};
+    use std::net::{IpAddr, Ipv4Addr, SocketAddrV6};
 
     const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-    fn bind(address: SocketAddr) -> impl FnOnce() -> io::Result<OwnedFd> {
-        move || TcpListener::bind(address).map(OwnedFd::from)
+    fn bind(address: SocketAddr) -> impl FnOnce() -> io::Result<Bound> {
+        move || TcpListener::bind(address).map(|listener| Bound { listener, held: None })
     }
 
-    fn port(socket: OwnedFd) -> u16 {
-        TcpListener::from(socket).local_addr().expect("it is bound").port()
+    fn port(socket: TcpListener) -> u16 {
+        socket.local_addr().expect("it is bound").port()
     }
 
     #[test]
@@ -160,6 +190,22 @@ mod tests {
         assert_eq!(shared.lock().len(), 1);
         drop(next);
         assert!(shared.lock().is_empty());
+    }
+
+    /// So does the program of another process.
+    #[test]
+    fn what_was_bound_elsewhere_is_found() {
+        let there = Arc::new(SharedListeners::default());
+        let (first, _share, _) = there.get_or_bind(ANY, 1, bind(ANY)).expect("a free port");
+        let first = port(first);
+        let (here, kept) = SharedListeners::handed(there.duplicates().expect("there are descriptors"));
+        let (second, share, new) = here.get_or_bind(ANY, 2, bind(ANY)).expect("it was handed on");
+        assert_eq!((port(second), new), (first, false));
+        drop(kept);
+        assert_eq!(here.lock().len(), 1);
+        drop(share);
+        assert!(here.lock().is_empty());
+        assert_eq!(there.lock().len(), 1, "the other's is still there");
     }
 
     /// Else the copies would get out of step.

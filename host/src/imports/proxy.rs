@@ -26,6 +26,7 @@ use super::{
     Context,
     accept::Accepted,
     admission::Admission,
+    tally::Tally,
     visit::{Introduced, Visit},
 };
 use crate::quota::Permit;
@@ -188,7 +189,8 @@ async fn introduced(context: &Arc<Context>, listener: SocketAddr, arrival: Arriv
     match Admission::of(context, permit, peer) {
         Some(admission) => {
             let visit = Visit::accepted(context, listener, peer, told);
-            Some(Accepted { stream, peer, visit, admission, pass: None })
+            let tally = Tally::new(&context.metrics);
+            Some(Accepted { stream, peer, visit, admission, tally, pass: None })
         }
         None => {
             stream.reset();

@@ -36,8 +36,6 @@ struct Record {
     coroutine: Option<u64>,
     received: u64,
     sent: u64,
-    /// What it has come to by itself, while the guest still has it.
-    noted: Option<Ending>,
     /// None if there is nothing to be told.
     ending: Option<Ending>,
 }
@@ -95,20 +93,6 @@ impl Visit {
         }
     }
 
-    /// It has come to this, and is still the guest's.
-    pub(super) fn note(&mut self, ending: Ending) {
-        if let Some(record) = &mut self.record {
-            record.noted = Some(ending);
-        }
-    }
-
-    /// It ends so, unless it has come to something by itself before.
-    pub(super) fn end_unless_noted(&mut self, ending: Ending) {
-        if let Some(record) = &mut self.record {
-            record.ending = Some(record.noted.unwrap_or(ending));
-        }
-    }
-
     /// It ends so.
     pub(super) fn end(&mut self, ending: Ending) {
         if let Some(record) = &mut self.record {
@@ -129,7 +113,6 @@ impl Record {
             coroutine: None,
             received: 0,
             sent: 0,
-            noted: None,
             ending: Some(Ending::Unserved),
         }
     }

@@ -384,3 +384,16 @@ const TICK_MIN: Duration = Duration::from_millis(5);
 const TICK_MAX: Duration = Duration::from_secs(1);
 /// The rate of a connection counts from here on.
 const RATE_GRACE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ending::Ending;
+
+    #[test]
+    fn what_limits_end_is_counted() {
+        for limit in LIMITS {
+            assert!(Ending::ALL.contains(&Ending::Timeout(limit)), "{limit}");
+        }
+    }
+}

@@ -14,6 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use conet_rt::Stalls;
+
 use super::Metrics;
 
 macro_rules! imports {
@@ -218,6 +220,12 @@ impl CallHistogram {
         let at_most = bounds.map(|ns| (Duration::from_nanos(ns), up_to(ns))).to_vec();
         let sum = Duration::from_nanos(all.iter().map(|one| one.sum_ns.load(Relaxed)).sum());
         (sampled > 0).then(|| Self { name: import.name(), at_most, sampled, sum })
+    }
+}
+
+impl From<Stalls> for CallHistogram {
+    fn from(Stalls { at_most, count, sum }: Stalls) -> Self {
+        Self { name: "stall", at_most, sampled: count, sum }
     }
 }
 

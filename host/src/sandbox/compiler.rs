@@ -12,6 +12,7 @@ mod job;
 mod process;
 
 use std::{
+    borrow::Cow,
     io,
     os::fd::OwnedFd,
     sync::{
@@ -23,7 +24,7 @@ use std::{
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{component::LoadError, engine::Codegen, stack_check, threads};
+use super::{bulk, component::LoadError, engine::Codegen, stack_check, threads};
 use crate::{config::limits::CompileLimits, metrics::HostCounters};
 
 pub use confine::Confinement;
@@ -148,6 +149,9 @@ impl Compiler {
 fn code(component: &[u8], codegen: &Codegen) -> Result<Vec<u8>, LoadError> {
     let instrumented = stack_check::instrument(component)?;
     let instrumented = threads::instrument(&instrumented)?;
+    // Pieces are for epochs to come between them.
+    let instrumented =
+        if codegen.preemption { bulk::instrument(&instrumented)? } else { Cow::Borrowed(&*instrumented) };
     let engine = codegen.compiler().map_err(LoadError::Engine)?;
     engine.precompile_component(&instrumented).map_err(LoadError::Compile)
 }

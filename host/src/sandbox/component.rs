@@ -8,8 +8,8 @@ use wasmtime::{
 };
 
 use super::{
-    compiler::CompileError, limiter::ELEMENT_BYTES, scan::Scan, stack_check::StackCheckError, store::State,
-    threads::ThreadsError, trusted::copied,
+    bulk::BulkError, compiler::CompileError, limiter::ELEMENT_BYTES, scan::Scan,
+    stack_check::StackCheckError, store::State, threads::ThreadsError, trusted::copied,
 };
 use crate::imports::{self, backtrace::printable};
 
@@ -53,6 +53,9 @@ pub enum LoadError {
     /// It uses threads in a way that the SDK does not.
     #[error("{0}")]
     Threads(#[from] ThreadsError),
+    /// Its memory operations cannot be put into pieces.
+    #[error("{0}")]
+    Bulk(#[from] BulkError),
     /// The pool or the compiler cannot be set up as configured.
     #[error("cannot set up the room for instances; lower the limits on memory or connections: {0:#}")]
     Engine(wasmtime::Error),

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -12,7 +13,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{AsContextMut, StoreContextMut, UpdateDeadline};
 
-use super::{sample, store::State};
+use super::{sample, store::State, ticker::interrupt};
 use crate::{
     config::{units::show_duration, warn::Warn},
     imports::crew,
@@ -31,6 +32,8 @@ thread_local! {
 pub struct Slice {
     /// The turn whose slice has begun.
     turn: u64,
+    /// That slice began with a deadline of its own, which has not come yet.
+    renewed: bool,
     /// The blocking point since which the budget is counted.
     blocking_points: u64,
     /// CPU time used since then, up to `since`.
@@ -68,6 +71,7 @@ impl Yield {
         conet_rt::flush();
         self.returned();
         self.under_way.store(false, Relaxed);
+        interrupt::computing();
     }
 
     /// The store goes on in this turn, having made room for others without waiting for anything.
@@ -80,12 +84,14 @@ impl Yield {
 /// Notes that a coroutine's task is being polled anew.
 pub(super) fn begin_turn() {
     TURN.set(TURN.get().wrapping_add(1));
+    interrupt::computed();
 }
 
 /// Called from the guest's code whenever the epoch has passed the store's deadline.
 ///
 /// Deadlines are absolute in wasmtime, so a coroutine that was suspended finds its deadline passed although it has
-/// only just begun to run: the first call in its turn renews the slice, the next one ends it.
+/// only just begun to run: the first call in its turn renews the slice, the next one ends it. One that was given a deadline
+/// instead may have begun right before it: it, too, is told of twice.
 pub(super) fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<UpdateDeadline> {
     // What it has sent does not wait for the end of its computation.
     conet_rt::flush();
@@ -112,11 +118,20 @@ pub(super) fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Re
         }
         slice.passes(&view.context.warnings, warn, limit);
     }
-    if slice.begins() {
+    let renewed = slice.is_renewed();
+    let begins = slice.begins();
+    if begins {
         metrics.fresh_slices.increment();
+    }
+    if begins || renewed {
+        interrupt::computing();
         return Ok(UpdateDeadline::Continue(SLICE_TICKS));
     }
     metrics.yields.increment();
+    if interrupt::computed() {
+        metrics.interrupts.increment();
+        conet_rt::look_soon();
+    }
     if view.context.roster.is_some()
         && !slice.starting
         && let Some(coroutine) = crew::caller(store.as_context_mut())
@@ -182,11 +197,17 @@ impl Slice {
     /// The store has just been given a deadline of its own.
     pub(super) fn begin(&mut self) {
         self.turn = TURN.get();
+        self.renewed = true;
+    }
+
+    /// Is this the deadline that it was given as its slice began?
+    fn is_renewed(&mut self) -> bool {
+        mem::take(&mut self.renewed)
     }
 
     /// Is this the first deadline of its turn?
     fn begins(&mut self) -> bool {
-        // A slice that began with the return from a yield had a deadline of its own.
+        // A slice that began with a deadline of its own, or with the return from a yield, goes on.
         let running = self.goes_on();
         self.turn = TURN.get();
         !running
@@ -204,9 +225,7 @@ pub(super) fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// A slice that begins anywhere between two ticks: the next tick may come at once, so it is not counted.
-pub(super) const FRESH_SLICE_TICKS: u64 = SLICE_TICKS + 1;
-/// A slice, in ticks.
+/// A slice, in ticks; and until a slice that begins anywhere between two is counted.
 pub(super) const SLICE_TICKS: u64 = 1;
 
 #[cfg(test)]

@@ -13,12 +13,15 @@ use std::collections::HashMap;
 
 use wasm_encoder::{BlockType, Encode, Instruction};
 use wasmparser::{
-    BinaryReaderError, CodeSectionReader, CustomSectionReader, ExportSectionReader, ExternalKind,
-    FunctionBody, FunctionSectionReader, ImportSectionReader, Operator, TypeRef, TypeSectionReader,
+    BinaryReaderError, CodeSectionReader, ExportSectionReader, ExternalKind, FunctionBody, Operator,
 };
 
-use super::sections::{
-    COMPONENT_SECTION, CORE_MODULE_SECTION, HEADER_BYTES, Section, push_section, rewrite_sections, sections,
+use super::{
+    functions::{Functions, Site, exchange},
+    sections::{
+        CODE_SECTION, CUSTOM_SECTION, EXPORT_SECTION, HEADER_BYTES, Section, TooDeep, has_code_offsets,
+        push_section, rewrite_modules, sections,
+    },
 };
 
 /// Why a component's stack checks could not be made.
@@ -27,9 +30,9 @@ pub enum StackCheckError {
     /// The bytes are not a component, or not one that this host's parser knows.
     #[error("the component is malformed: {0}")]
     Malformed(#[from] BinaryReaderError),
-    /// Components inside components, too deep.
-    #[error("the component is nested more than {DEPTH_MAX} deep")]
-    Nested,
+    /// Components inside components.
+    #[error("{0}")]
+    Nested(#[from] TooDeep),
     /// Some of the SDK's exports are there, not all, or they are not what the SDK makes.
     #[error(
         "the component's `{0}` is not what this host's SDK links in: build it with a matching conet-guest-sdk"
@@ -43,22 +46,7 @@ pub enum StackCheckError {
 /// The component with checks; borrowed if it has no coroutines that share an instance.
 pub fn instrument(component: &[u8]) -> Result<Cow<'_, [u8]>, StackCheckError> {
     let mut sites = 0;
-    rewrite_component(component, 0, &mut sites)
-}
-
-fn rewrite_component<'a>(
-    component: &'a [u8],
-    depth: usize,
-    sites: &mut usize,
-) -> Result<Cow<'a, [u8]>, StackCheckError> {
-    if depth > DEPTH_MAX {
-        return Err(StackCheckError::Nested);
-    }
-    rewrite_sections(component, |section| match section.id {
-        CORE_MODULE_SECTION => rewrite_module(section.content, sites),
-        COMPONENT_SECTION => rewrite_component(section.content, depth + 1, sites),
-        _ => Ok(Cow::Borrowed(section.content)),
-    })
+    rewrite_modules(component, &mut |module| rewrite_module(module, &mut sites))
 }
 
 fn rewrite_module<'a>(module: &'a [u8], sites: &mut usize) -> Result<Cow<'a, [u8]>, StackCheckError> {
@@ -85,37 +73,16 @@ struct Check {
     span: u32,
     /// The function to call when the stack is used up, by index.
     overflow: u32,
-    /// How many parameters each defined function has; none where the type is not a function's.
-    params: Vec<Option<u32>>,
+    functions: Functions,
 }
 
 impl Check {
     fn find(sections: &[Section<'_>]) -> Result<Option<Check>, StackCheckError> {
-        let mut types = Vec::new();
-        let mut functions = Vec::new();
-        let mut imported = 0;
+        let functions = Functions::read(sections)?;
         let mut exports = HashMap::new();
         let mut bodies = Vec::new();
         for section in sections {
             match section.id {
-                TYPE_SECTION => {
-                    for group in TypeSectionReader::new(section.reader())? {
-                        types.extend(group?.into_types().map(|ty| match ty.composite_type.inner {
-                            wasmparser::CompositeInnerType::Func(ty) => Some(ty.params().len() as u32),
-                            _ => None,
-                        }));
-                    }
-                }
-                IMPORT_SECTION => {
-                    for import in ImportSectionReader::new(section.reader())?.into_imports() {
-                        imported += u32::from(matches!(import?.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
-                    }
-                }
-                FUNCTION_SECTION => {
-                    for ty in FunctionSectionReader::new(section.reader())? {
-                        functions.push(ty?);
-                    }
-                }
                 EXPORT_SECTION => {
                     for export in ExportSectionReader::new(section.reader())? {
                         let export = export?;
@@ -137,8 +104,9 @@ impl Check {
         }
         let function = |marker| exports.get(marker).copied().ok_or(StackCheckError::Marker(marker));
         let global = |marker| {
-            let defined =
-                function(marker)?.checked_sub(imported).and_then(|index| bodies.get(index as usize));
+            let defined = function(marker)?
+                .checked_sub(functions.imported)
+                .and_then(|index| bodies.get(index as usize));
             global_of(defined.ok_or(StackCheckError::Marker(marker))?)?.ok_or(StackCheckError::Marker(marker))
         };
         let [stack_pointer, limit, span, overflow] = MARKERS;
@@ -147,7 +115,7 @@ impl Check {
             limit: global(limit)?,
             span: global(span)?,
             overflow: function(overflow)?,
-            params: functions.iter().map(|ty| types.get(*ty as usize).copied().flatten()).collect(),
+            functions,
         }))
     }
 
@@ -158,7 +126,7 @@ impl Check {
         for (index, body) in bodies.into_iter().enumerate() {
             let body = body?;
             let bytes = body.as_bytes();
-            match self.params.get(index).copied().flatten() {
+            match self.functions.params(index) {
                 Some(params) => self.rewrite_body(&body, params, sites)?.as_ref().encode(&mut out),
                 None => bytes.encode(&mut out),
             }
@@ -182,33 +150,13 @@ impl Check {
             return Err(StackCheckError::Sites);
         }
 
-        // One more local holds the new value while it is checked.
-        let mut locals = body.get_locals_reader()?;
-        let mut spare = params;
-        let groups = locals.get_count();
-        let first_group = locals.original_position() - body.range().start;
-        for _ in 0..groups {
-            let (count, _) = locals.read()?;
-            spare = spare.checked_add(count).ok_or(StackCheckError::Sites)?;
-        }
-        let operators = locals.original_position() - body.range().start;
-
-        let mut out = Vec::with_capacity(bytes.len() + changes.len() * SITE_BYTES_MAX);
-        (groups.saturating_add(1)).encode(&mut out);
-        out.extend(&bytes[first_group..operators]);
-        out.extend([1, I32]);
-        let mut copied = operators;
-        for (start, end) in changes {
-            out.extend(&bytes[copied..start]);
-            self.push_checked_set(&mut out, spare);
-            copied = end;
-        }
-        out.extend(&bytes[copied..]);
-        Ok(Cow::Owned(out))
+        // The local holds the new value while it is checked.
+        let checked = exchange(body, params, &changes, |out, (), spare| self.push_checked_set(out, spare))?;
+        Ok(Cow::Owned(checked))
     }
 
     /// Where `global.set $__stack_pointer` stands, from the body's start; nowhere in code that names the limit.
-    fn changes(&self, body: &FunctionBody<'_>) -> Result<Vec<(usize, usize)>, StackCheckError> {
+    fn changes(&self, body: &FunctionBody<'_>) -> Result<Vec<Site<()>>, StackCheckError> {
         let base = body.range().start;
         let mut changes = Vec::new();
         let mut operators = body.get_operators_reader()?;
@@ -221,7 +169,7 @@ impl Check {
                     return Ok(Vec::new());
                 }
                 Operator::GlobalSet { global_index } if global_index == self.stack_pointer => {
-                    changes.push((start - base, operators.original_position() - base));
+                    changes.push((start - base..operators.original_position() - base, ()));
                 }
                 _ => {}
             }
@@ -259,29 +207,12 @@ fn global_of(body: &FunctionBody<'_>) -> Result<Option<u32>, StackCheckError> {
     Ok((ends && operators.eof()).then_some(global_index))
 }
 
-/// Debug information and hints, which point into the code by offset.
-fn has_code_offsets(section: &Section<'_>) -> Result<bool, StackCheckError> {
-    let name = CustomSectionReader::new(section.reader())?.name();
-    Ok(name.starts_with(".debug_") || name.starts_with("metadata.code."))
-}
-
 /// Exports of guest-sdk/build/fibers.rs: three functions that each read a global, and the one to call.
 const MARKERS: [&str; 4] =
     ["conet_stack_pointer_of", "conet_stack_limit_of", "conet_stack_span_of", "conet_stack_overflow"];
 
-const DEPTH_MAX: usize = 32;
 /// A guest of 10 MiB has some 50,000.
 const SITES_MAX: usize = 200_000;
-/// Ten instructions with six indices of up to five bytes.
-const SITE_BYTES_MAX: usize = 41;
-
-const CUSTOM_SECTION: u8 = 0;
-const TYPE_SECTION: u8 = 1;
-const IMPORT_SECTION: u8 = 2;
-const FUNCTION_SECTION: u8 = 3;
-const EXPORT_SECTION: u8 = 7;
-const CODE_SECTION: u8 = 10;
-const I32: u8 = 0x7f;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use wasmtime::{Engine, Store, StoreContextMut};
 
 use super::{
     limiter::Limiter,
-    slice::{self, FRESH_SLICE_TICKS, SLICE_TICKS, Slice},
+    slice::{self, SLICE_TICKS, Slice},
 };
 use crate::{
     imports::{Context, HasView, View, crew::Crew},
@@ -48,7 +48,7 @@ impl HasView for State {
     }
 
     fn begin_slice(mut store: StoreContextMut<'_, Self>) {
-        store.set_epoch_deadline(FRESH_SLICE_TICKS);
+        store.set_epoch_deadline(SLICE_TICKS);
         let state = store.data_mut();
         state.slice.begin();
         state.view.context.metrics.fresh_slices.increment();

@@ -1,17 +1,22 @@
-//! The thread that advances the Engines' epochs, 1 ms a tick, and only while a worker is running.
+//! The thread that advances the Engines' epochs: each millisecond, only while a worker is running, and when a guest that
+//! computes is to make room for what has come meanwhile.
+
+pub(super) mod interrupt;
 
 use std::{
+    os::fd::BorrowedFd,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicIsize, Ordering},
     },
     thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use conet_rt::Hooks;
 
 use crate::{clock, sharded::Sharded};
+use interrupt::Interrupts;
 
 /// The tick thread; it ends when this drops.
 pub struct Ticker {
@@ -25,8 +30,8 @@ pub struct WorkerHooks {
     thread: Thread,
 }
 
-#[derive(Default)]
 struct Shared {
+    interrupts: Arc<Interrupts>,
     /// Workers that are not waiting in their reactor: the sum over all threads, each of which counts for itself.
     running: Sharded<AtomicIsize>,
     /// The ticker sleeps until it is unparked.
@@ -37,7 +42,12 @@ struct Shared {
 impl Ticker {
     /// Starts it; at each tick it calls `advance`.
     pub fn start(advance: impl Fn() + Send + 'static) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            interrupts: Arc::new(Interrupts::new()?),
+            running: Sharded::default(),
+            parked: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+        });
         let ticking = shared.clone();
         let thread = thread::Builder::new().name("ticker".into()).spawn(move || ticking.tick(&advance))?;
         Ok(Self { shared, thread: Some(thread) })
@@ -66,6 +76,9 @@ impl Drop for Ticker {
 
 impl Shared {
     fn tick(&self, advance: &dyn Fn()) {
+        // Where the host has one core, it must come before the guest has had its turn of the system's. On other kernels
+        // slices are longer then.
+        let _ = conet_rt::short_turns(TURN);
         let mut idle_ticks = 0;
         while !self.stop.load(Ordering::SeqCst) {
             clock::set();
@@ -76,7 +89,9 @@ impl Shared {
                 idle_ticks += 1;
             }
             if idle_ticks < IDLE_TICKS_MAX {
-                pause();
+                let ticked = Instant::now();
+                self.interrupts.wait(TICK);
+                pause(SLICE_MIN.saturating_sub(ticked.elapsed()));
             } else {
                 self.park();
                 idle_ticks = 0;
@@ -108,8 +123,20 @@ impl WorkerHooks {
     }
 }
 
+impl Drop for WorkerHooks {
+    fn drop(&mut self) {
+        interrupt::leave();
+    }
+}
+
 impl Hooks for WorkerHooks {
+    fn begins(&mut self, sockets: BorrowedFd<'_>) {
+        // Without descriptors left for it, slices are whole ones.
+        let _ = self.shared.interrupts.join(sockets);
+    }
+
     fn before_wait(&mut self) {
+        interrupt::computed();
         self.shared.running.mine().fetch_sub(1, Ordering::SeqCst);
     }
 
@@ -120,11 +147,17 @@ impl Hooks for WorkerHooks {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tick thread is no worker")]
-fn pause() {
-    thread::sleep(TICK);
+fn pause(rest: Duration) {
+    if !rest.is_zero() {
+        thread::sleep(rest);
+    }
 }
 
 /// The length of a tick, and of a slice.
 pub const TICK: Duration = Duration::from_millis(1);
+/// No slice is ended earlier for what comes meanwhile, however much that is.
+const SLICE_MIN: Duration = Duration::from_micros(150);
+/// The tick thread's turns are short: so the system has it run at once.
+const TURN: Duration = Duration::from_micros(100);
 /// After so many ticks without a running worker the thread sleeps: ping-pong traffic must not wake it each time.
 const IDLE_TICKS_MAX: u32 = 100;

@@ -30,7 +30,7 @@ pub(super) fn compiled(
     let codegen = options.codegen();
     let key = CacheKey::new(bytes, VERSIONS, &format!("{}, {shape:?}", codegen.fingerprint()));
     if let Some(code) = cache.and_then(|cache| cache.load(&key)) {
-        match deserialize(engine, &code) {
+        match loaded(engine, &code) {
             Ok(component) => return Ok(component),
             Err(error) => tracing::info!("compiling anew: {error:#}"),
         }
@@ -42,7 +42,7 @@ pub(super) fn compiled(
     if let Some(cache) = cache {
         cache.store(&key, &code);
     }
-    deserialize(engine, &code).map_err(LoadError::Compile)
+    loaded(engine, &code).map_err(LoadError::Compile)
 }
 
 /// Whether a component is of the shape; an error says what is more.
@@ -52,12 +52,20 @@ pub(super) fn is_of_shape(
     shape: &Shape,
 ) -> Result<(), LoadError> {
     let judge = options.judge(shape).map_err(LoadError::Engine)?;
-    copied(component, &judge).map(drop).map_err(LoadError::Limits)
+    let copied = component.serialize().and_then(|code| deserialize(&judge, &code));
+    copied.map(drop).map_err(LoadError::Limits)
 }
 
 /// The same component on another Engine, which must have been made for the same code.
 pub(super) fn copied(component: &Component, engine: &Engine) -> wasmtime::Result<Component> {
-    deserialize(engine, &component.serialize()?)
+    loaded(engine, &component.serialize()?)
+}
+
+/// With what its memories begin with in a descriptor now: the first instance may come when there is none to be had.
+fn loaded(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    let component = deserialize(engine, code)?;
+    component.initialize_copy_on_write_image()?;
+    Ok(component)
 }
 
 fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
@@ -105,4 +113,4 @@ unsafe impl StackMemory for FiberStack {
 }
 
 /// What compiled code depends on besides the component and the Engine's options.
-const VERSIONS: &str = concat!("conet ", env!("CARGO_PKG_VERSION"), " stack-check 1, threads 1");
+const VERSIONS: &str = concat!("conet ", env!("CARGO_PKG_VERSION"), " stack-check 1, threads 1, bulk 1");

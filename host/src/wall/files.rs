@@ -66,8 +66,6 @@ impl Area {
         let device = make_bitflags!(AccessFs::{ReadFile | WriteFile});
         let run = make_bitflags!(AccessFs::{ReadFile | Execute});
         let sockets = make_bitflags!(AccessFs::{RemoveFile | MakeSock});
-        let notify = env::var_os("NOTIFY_SOCKET").map(PathBuf::from);
-        let connects = NAME_SERVICES.iter().map(PathBuf::from).chain(notify.clone());
         // The compiler's child says of itself that it is the first to go where memory runs out. What root could write
         // there is the kernel's settings, capabilities or not.
         let proc = Some("/proc").filter(|_| !rustix::process::geteuid().is_root());
@@ -75,7 +73,7 @@ impl Area {
             let ruleset = Ruleset::default()
                 .set_compatibility(CompatLevel::BestEffort)
                 .handle_access(AccessFs::from_all(ABI_KNOWN))?
-                .scope(scope(notify.as_deref()))?
+                .scope(Scope::from_all(ABI_KNOWN))?
                 .create()?
                 .add_rules(path_beneath_rules(reads.iter(), read))?
                 .add_rules(path_beneath_rules(&self.writes, write))?
@@ -83,7 +81,7 @@ impl Area {
                 .add_rules(path_beneath_rules(DEVICES, device))?
                 .add_rules(path_beneath_rules(proc, device))?
                 .add_rules(path_beneath_rules(&ours, run))?
-                .add_rules(path_beneath_rules(connects, AccessFs::ResolveUnix))?;
+                .add_rules(path_beneath_rules(NAME_SERVICES, AccessFs::ResolveUnix))?;
             ruleset.restrict_self()
         };
         let status = asked().map_err(|error| error.to_string())?;
@@ -146,15 +144,6 @@ fn never() -> BitFlags<AccessFs> {
     make_bitflags!(AccessFs::{
         Execute | MakeChar | MakeBlock | MakeSock | MakeFifo | IoctlDev | ResolveUnix
     })
-}
-
-/// Who is signalled and whose abstract sockets are connected to stands behind the same wall, but for systemd's where it
-/// is such a socket.
-fn scope(notify: Option<&Path>) -> BitFlags<Scope> {
-    match notify.is_some_and(|socket| socket.as_os_str().as_encoded_bytes().starts_with(b"@")) {
-        true => Scope::Signal.into(),
-        false => Scope::from_all(ABI_KNOWN),
-    }
 }
 
 /// This program, its loader and its libraries: what is mapped to be executed now.

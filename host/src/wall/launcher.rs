@@ -3,17 +3,18 @@
 //! Filters and Landlock domains are inherited, add up and never come off: what the host itself started would stand inside
 //! this wall and could not raise its own, and a file that names other folders would be of no use to it. So there is a
 //! process that waits, of the same program, with the user and the capabilities that the host goes on with, which holds
-//! nothing and does one thing: start the program that the host was started as, with the same arguments, once it is told
-//! to. What that program is was settled before any guest ran, so a host that is taken over can have itself started
-//! again, and nothing else. It ends with the host.
+//! nothing and does two things, once it is told to: start the program that the host was started as, with the same arguments, and
+//! end what it has started last, which stands where the host's signals do not reach. What that program is was settled before any
+//! guest ran, so a host that is taken over can have itself started again, and nothing else. It ends with the host.
 //!
 //! ```text
 //! let launcher = Launcher::start()?;        // before the wall; `serve` does this, and keeps it
 //! let (ours, theirs) = UnixStream::pair()?; // what the two versions shall talk by
 //! let pid = launcher.launch(theirs.as_fd())?;
 //! // The new process has `theirs` as its stdin, and stdout, stderr, environment and working folder as the host had them
-//! // when it started, with the variable CONET_SUCCEEDS, the process id of the host. That it ends early shows as the
-//! // end of `ours`.
+//! // when it started, with the variable CONET_SUCCEEDS, the process id of the host, and without those of systemd's that are
+//! // for one process alone. That it ends early shows as the end of `ours`.
+//! launcher.end()?;                          // if it is not wanted any more
 //! ```
 
 use std::{
@@ -27,14 +28,20 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+use rustix::{
+    io::{Errno, retry_on_intr},
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    },
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
+
+use signal_hook::consts::{SIGHUP, SIGUSR2};
 
 /// The host's end of it. Dropping this ends the process; those that it has started go on.
 #[derive(Debug)]
@@ -64,19 +71,36 @@ impl Launcher {
 
     /// Starts the program anew, with this as its stdin; tells its process id. An error is that nothing was started.
     pub fn launch(&self, stdin: BorrowedFd<'_>) -> io::Result<u32> {
+        let answer = self.ask(b"launch", Some(stdin))?;
+        answer.parse().map_err(|_| io::Error::other(answer))
+    }
+
+    /// Ends what was started last, if it is still there.
+    pub fn end(&self) -> io::Result<()> {
+        match self.ask(b"end", None)? {
+            answer if answer == ENDED => Ok(()),
+            answer => Err(io::Error::other(answer)),
+        }
+    }
+
+    fn ask(&self, request: &[u8], with: Option<BorrowedFd<'_>>) -> io::Result<String> {
+        let gone = || io::Error::other("the process that starts others (`conet-host launcher`) has ended");
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut with = SendAncillaryBuffer::new(&mut space);
-        let descriptors = [stdin];
-        assert!(with.push(SendAncillaryMessage::ScmRights(&descriptors)), "there is space for one");
-        sendmsg(&*requests, &[IoSlice::new(b"launch")], &mut with, SendFlags::NOSIGNAL)?;
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        let descriptors = with.map(|descriptor| [descriptor]);
+        if let Some(descriptors) = &descriptors {
+            assert!(beside.push(SendAncillaryMessage::ScmRights(descriptors)), "there is space for one");
+        }
+        match sendmsg(&*requests, &[IoSlice::new(request)], &mut beside, SendFlags::NOSIGNAL) {
+            Err(Errno::PIPE | Errno::CONNRESET) => return Err(gone()),
+            sent => sent?,
+        };
         let mut answer = [0; ANSWER_BYTES_MAX];
-        let (bytes, _) = rustix::net::recv(&*requests, &mut answer[..], RecvFlags::empty())?;
-        let answer = String::from_utf8_lossy(&answer[..bytes]);
-        match answer.parse() {
-            Ok(process) => Ok(process),
-            Err(_) if bytes == 0 => Err(io::Error::other("the process that starts others has ended")),
-            Err(_) => Err(io::Error::other(answer)),
+        let received = retry_on_intr(|| rustix::net::recv(&*requests, &mut answer[..], RecvFlags::empty()));
+        match received {
+            Ok((0, _)) | Err(Errno::CONNRESET) => Err(gone()),
+            received => Ok(String::from_utf8_lossy(&answer[..received?.0]).into_owned()),
         }
     }
 }
@@ -86,20 +110,53 @@ pub fn serve(program: &[OsString]) -> io::Result<()> {
     let [program, args @ ..] = program else { return Err(io::Error::other("no program is given")) };
     let host = rustix::process::getppid().map_or(0, |host| host.as_raw_nonzero().get());
     let requests = io::stdin().as_fd().try_clone_to_owned()?;
-    while let Some(stdin) = next(&requests)? {
-        let mut command = Command::new(program);
-        command.args(args).env(SUCCEEDS, host.to_string()).stdin(Stdio::from(stdin)).process_group(0);
-        let answer = match command.spawn() {
-            Ok(child) => reaped(child)?.to_string(),
-            Err(error) => format!("cannot start {}: {error}", Path::new(program).display()),
+    // For the host, and sent to all of a service. To ignore them would go on to what is started; a handler does not.
+    for signal in [SIGHUP, SIGUSR2] {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    let mut last = None;
+    while let Some(request) = next(&requests)? {
+        let answer = match request {
+            Request::Launch(stdin) => {
+                let mut command = Command::new(program);
+                command.args(args).env(SUCCEEDS, host.to_string()).stdin(Stdio::from(stdin)).process_group(0);
+                for name in OF_ONE_PROCESS {
+                    command.env_remove(name);
+                }
+                match command.spawn() {
+                    Ok(child) => {
+                        // Not reaped before, so the number is its own.
+                        last = pidfd_of(&child).ok();
+                        reaped(child)?.to_string()
+                    }
+                    Err(error) => format!("cannot start {}: {error}", Path::new(program).display()),
+                }
+            }
+            Request::End => match last.take().map(|process| pidfd_send_signal(process, Signal::KILL)) {
+                None | Some(Ok(()) | Err(Errno::SRCH)) => ENDED.to_owned(),
+                Some(Err(error)) => error.to_string(),
+            },
         };
         rustix::net::send(&requests, answer.as_bytes(), SendFlags::NOSIGNAL)?;
     }
     Ok(())
 }
 
-/// The stdin of the next process to be started; none once the host is gone.
-fn next(requests: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+/// What a host asks for.
+enum Request {
+    /// A process with this stdin.
+    Launch(OwnedFd),
+    /// The end of the last one.
+    End,
+}
+
+fn pidfd_of(child: &Child) -> io::Result<OwnedFd> {
+    let process = Pid::from_raw(child.id() as i32).expect("a child has an id");
+    Ok(pidfd_open(process, PidfdFlags::empty())?)
+}
+
+/// The next request; none once the host is gone.
+fn next(requests: &OwnedFd) -> io::Result<Option<Request>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     loop {
         let mut with = RecvAncillaryBuffer::new(&mut space);
@@ -118,7 +175,10 @@ fn next(requests: &OwnedFd) -> io::Result<Option<OwnedFd>> {
             _ => None,
         });
         if let Some(descriptor) = descriptors.find_map(|mut descriptors| descriptors.next()) {
-            return Ok(Some(descriptor));
+            return Ok(Some(Request::Launch(descriptor)));
+        }
+        if &bytes[..received.bytes] == b"end" {
+            return Ok(Some(Request::End));
         }
     }
 }
@@ -144,6 +204,10 @@ fn program() -> io::Result<PathBuf> {
 
 /// The variable of a process that a launcher has started: the process id of the host it takes over from.
 pub const SUCCEEDS: &str = "CONET_SUCCEEDS";
+/// systemd's, for the process that it has started: what it is handed, and that it is to tell that it lives.
+const OF_ONE_PROCESS: [&str; 5] =
+    ["LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
+const ENDED: &str = "ended";
 const REQUEST_BYTES_MAX: usize = 16;
 /// A process id, or a path and what the system says of it.
 const ANSWER_BYTES_MAX: usize = 8 << 10;

@@ -93,6 +93,9 @@ fn allowed(io_uring: bool) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendErr
         calls.insert(call, one_of_both);
     }
 
+    // How it is scheduled a thread says of itself.
+    calls.insert(libc::SYS_sched_setattr, vec![rule(&[is(0, 0)])?]);
+
     // Threads and children, in the namespaces there are.
     calls.insert(libc::SYS_clone, vec![rule(&[masked(0, NAMESPACES, 0)])?]);
 

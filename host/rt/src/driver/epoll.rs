@@ -7,7 +7,7 @@
 
 mod inbox;
 mod socket;
-mod waiting;
+pub(crate) mod waiting;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -167,6 +167,10 @@ impl Epoll {
             }
         }
         any
+    }
+
+    pub(crate) fn readable(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 
     pub(crate) fn nudge(&mut self, key: SocketKey) {

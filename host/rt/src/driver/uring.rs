@@ -180,6 +180,18 @@ impl Uring {
         announced.append(&mut self.due);
     }
 
+    pub(crate) fn readable(&self) -> BorrowedFd<'_> {
+        self.ring.readable()
+    }
+
+    pub(crate) fn watch(&mut self) -> bool {
+        self.ring.watch()
+    }
+
+    pub(crate) fn unwatch(&mut self) {
+        self.ring.unwatch();
+    }
+
     pub(crate) fn nudge(&mut self, key: SocketKey) {
         self.listeners.nudge(key);
     }

@@ -101,6 +101,12 @@ impl<T> RunQueue<T> {
         !self.order.is_empty()
     }
 
+    /// Whether there is more than one group, besides the worker's own.
+    #[inline]
+    pub(super) fn is_shared(&self) -> bool {
+        self.queues.len() > 2
+    }
+
     /// The group's queue, if it has one.
     pub(super) fn find(&self, group: &Group) -> Option<usize> {
         self.of_group.get(&group.id()).copied()

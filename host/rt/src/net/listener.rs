@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SocketFlags, acceptfrom_with, sockopt};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::TcpStream;
 use super::op::{Accept, Operation};
@@ -46,6 +46,11 @@ impl ListenOptions {
     /// Listens on no worker yet: for sockets that several workers will share. Port 0 takes a free port.
     pub fn listen(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
         Ok(open(address, self)?.into())
+    }
+
+    /// Gives a socket that listens already, of whoever's making, what can still be given it: keepalive.
+    pub fn adopt(&self, listener: &std::net::TcpListener) -> io::Result<()> {
+        keep_alive(SockRef::from(listener), self.keepalive)
     }
 }
 
@@ -106,15 +111,18 @@ fn open(address: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
     if address.is_ipv6() {
         socket.set_only_v6(options.ipv6_only)?;
     }
-    if let Some(idle) = options.keepalive {
-        // Accepted sockets inherit it.
-        let keepalive = TcpKeepalive::new().with_time(idle).with_interval(idle / KEEPALIVE_PROBES);
-        socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
-        socket.set_tcp_user_timeout(Some(idle * 2))?;
-    }
+    keep_alive(SockRef::from(&socket), options.keepalive)?;
     socket.bind(&address.into())?;
     socket.listen(options.backlog.into())?;
     Ok(socket.into())
+}
+
+/// Accepted sockets inherit it.
+fn keep_alive(socket: SockRef<'_>, idle: Option<Duration>) -> io::Result<()> {
+    let Some(idle) = idle else { return Ok(()) };
+    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(idle / KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
+    socket.set_tcp_user_timeout(Some(idle * 2))
 }
 
 /// Questions to a peer that is silent before it is given up.

@@ -161,6 +161,7 @@ impl Operation {
             *for_another
         )));
         budget::spend();
+        budget::moved(result.as_ref().map_or(0, Outcome::bytes));
         Poll::Ready(result)
     }
 }

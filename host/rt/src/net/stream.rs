@@ -8,6 +8,7 @@ use rustix::net::{self, sockopt};
 
 use super::op::{Connect, Operation, Recv, Send};
 use super::owned::{Owned, address, on_worker};
+use crate::budget;
 use crate::buf::BUF_BYTES;
 use crate::driver::{Kind, Op};
 use crate::error::busy;
@@ -86,16 +87,18 @@ impl TcpStream {
     /// Sends a first part of `data`, and tells how many bytes were taken; waits until at least one is.
     ///
     /// Up to 4 KiB leave when the worker next looks at its sockets, which is before it sleeps, after 64 tasks and after
-    /// a millisecond of them, and whenever it is told to [`flush`](crate::flush): what becomes of them, the next
+    /// a millisecond of them (250 us where tasks of several groups share it), and whenever it is told to [`flush`](crate::flush): what becomes of them, the next
     /// operation tells.
     pub fn send(&self, data: Vec<u8>) -> Send {
         Send(Operation::new(&self.0, Direction::Write, Op::Send(data)))
     }
 
     /// As [`send`](TcpStream::send), without waiting and without giving the bytes away: `WouldBlock` if none can be
-    /// taken now.
+    /// taken now. It is for the caller not to send much once the task's [budget] is used up.
     pub fn try_send(&self, data: &[u8]) -> io::Result<usize> {
-        self.0.reactor(|reactor, key| reactor.try_send(key, data))
+        let sent = self.0.reactor(|reactor, key| reactor.try_send(key, data));
+        budget::moved(*sent.as_ref().unwrap_or(&0));
+        sent
     }
 
     /// Ends one direction or both. The peer sees the end of what was sent once all of it has arrived.

@@ -48,6 +48,7 @@ impl Reactor {
         // As above.
         let _ = sockopt::set_socket_linger(self.driver.fd(key), Some(Duration::ZERO));
         socket.write.flight = ended(self.driver.cancel(OpKey { socket: key, direction: Direction::Write }));
+        self.in_flight -= usize::from(socket.write.flight == Flight::None);
         if socket.is_quiet() {
             self.remove(key);
         }
@@ -63,6 +64,7 @@ impl Reactor {
             self.woken.extend(slot.waker.take());
             if slot.flight == Flight::Owned {
                 slot.flight = ended(self.driver.cancel(OpKey { socket: key, direction }));
+                self.in_flight -= usize::from(slot.flight == Flight::None);
             }
         }
         if !socket.is_quiet() {

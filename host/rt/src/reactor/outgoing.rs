@@ -123,7 +123,10 @@ impl Reactor {
         match send(&mut self.driver, key, bytes) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => socket.left.keep_error(error),
-            Poll::Pending => socket.write.flight = Flight::Rest,
+            Poll::Pending => {
+                socket.write.flight = Flight::Rest;
+                self.in_flight += 1;
+            }
         }
     }
 

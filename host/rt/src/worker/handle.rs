@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::load::Stalls;
 use super::local;
 use crate::executor::Group;
 use crate::remote::{Message, Remote, Stopped, WorkerId};
@@ -31,6 +32,16 @@ impl Handle {
     /// Panics of tasks that were caught there.
     pub fn panics(&self) -> u64 {
         self.0.panics.load(Ordering::Relaxed)
+    }
+
+    /// Operations on sockets that had not come to anything when it last looked at them: accepts, receives, sends.
+    pub fn in_flight(&self) -> usize {
+        self.0.load.in_flight()
+    }
+
+    /// When it did not look at its sockets for too long.
+    pub fn stalls(&self) -> Stalls {
+        self.0.load.stalls()
     }
 
     /// Runs `start` on the worker, and the future it gives as a detached task there, in the worker's own group.

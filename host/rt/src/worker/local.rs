@@ -69,6 +69,9 @@ impl Local {
 
     /// Runs tasks until told to stop, or `done`.
     pub(super) fn run(&self, done: impl Fn() -> bool) {
+        if let Some(hooks) = self.hooks.borrow_mut().as_mut() {
+            hooks.begins(self.reactor.borrow().readable());
+        }
         let mut pace = Pace::new();
         while !self.stopping.get() && !done() {
             self.receive();
@@ -77,14 +80,24 @@ impl Local {
                 if self.stopping.get() || done() {
                     return;
                 }
+                self.tell(&pace);
                 self.sleep();
             } else if pace.is_due() {
+                self.tell(&pace);
                 self.reactor(|reactor| reactor.wait(Some(Duration::ZERO)));
             } else {
                 continue;
             }
             pace = Pace::new();
         }
+    }
+
+    /// Tells how the worker keeps up, as it comes to look at its sockets.
+    fn tell(&self, pace: &Pace) {
+        if let Some(time) = pace.stalled() {
+            self.remote.load.add_stall(time);
+        }
+        self.remote.load.set_in_flight(self.reactor.borrow().in_flight());
     }
 
     /// Uses the reactor; then wakes and drops what it has set aside, which may use it again.

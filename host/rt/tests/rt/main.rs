@@ -8,4 +8,5 @@ mod listener;
 mod stream;
 mod time;
 mod tree;
+mod watch;
 mod worker;

@@ -6,6 +6,7 @@ use super::{
     host::HostSection,
     limits::LimitsSection,
     otlp::OtlpSection,
+    rollback::RollbackSection,
     section::{Key, Section},
     tenant::{CommonSection, IdentitySection},
 };
@@ -17,6 +18,7 @@ pub fn reference() -> String {
     chapter::<OtlpSection>(&mut text, "`[host.otlp]`");
     chapter::<IdentitySection>(&mut text, "`[[tenant]]`");
     chapter::<CommonSection>(&mut text, "`[[tenant]]` and `[defaults]`");
+    chapter::<RollbackSection>(&mut text, "`rollback` of `[[tenant]]` and `[defaults]`");
     chapter::<LimitsSection>(&mut text, "`[tenant.limits]` and `[defaults.limits]`");
     text
 }

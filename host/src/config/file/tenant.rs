@@ -8,6 +8,7 @@ use toml::de::DeValue;
 use super::{
     limits::LimitsSection,
     problems::Found,
+    rollback::RollbackRule,
     section::{Read, section},
     setting::{At, Count, Name, Setting, Sha256},
     table::Table,
@@ -64,6 +65,8 @@ section! {
         "weight": weight: Count = "1",
         /// When a program is started again after it has ended.
         "restart": restart: Restart = "`\"always\"`",
+        /// When a new version of it gives way to the one before.
+        "rollback": rollback: RollbackRule = "with the table's defaults",
     }
 }
 

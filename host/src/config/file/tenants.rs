@@ -18,6 +18,7 @@ use super::{
 use crate::config::{
     limits::Limits,
     net::Grants,
+    rollback::Rollback,
     tenant::{DirGrant, EnvVar, TenantConfig},
 };
 
@@ -38,14 +39,16 @@ pub struct Served {
     pub weight: NonZeroU32,
     /// When its program is started again.
     pub restart: Restart,
+    /// When a new version of it gives way to the one before, if it may.
+    pub rollback: Option<Rollback>,
     /// Where its section begins.
     pub span: Range<usize>,
 }
 
 impl Served {
-    /// All that it says, as text: the same for the same.
+    /// All that its versions differ by, as text: the same for the same.
     pub fn fingerprint(&self) -> String {
-        let Self { config, component, listen, weight, restart, secrets: _, sha256: _, span: _ } = self;
+        let Self { config, component, listen, weight, restart, .. } = self;
         let listen: Vec<SocketAddr> = listen.iter().map(|at| at.value).collect();
         format!("{config:?} {:?} {listen:?} {weight} {restart:?}", component.value)
     }
@@ -130,6 +133,7 @@ fn served(
         listen: identity.listen.map(|listen| listen.value).unwrap_or_default(),
         weight: NonZeroU32::new(weight).unwrap_or(NonZeroU32::MIN),
         restart: common.restart.map(|at| at.value).unwrap_or_default(),
+        rollback: common.rollback.map_or_else(|| Some(Rollback::default()), |at| at.value.0),
         span,
     })
 }

@@ -36,18 +36,19 @@ pub(super) struct HostRoom {
 }
 
 impl Ground {
-    /// Room for these tenants. What can be used of the ground `before`, is: a pool has a good part of all memory mappings
+    /// Room for these tenants, and for the `spares` in place of some of them. What can be used of the ground `before`, is: a pool has a good part of all memory mappings
     /// that a process may have.
     pub(super) fn new(
         config: &ServeConfig,
-        plans: &[Plan],
+        plans: &[Arc<Plan>],
+        spares: &[Arc<Plan>],
         before: Option<&Ground>,
         compiler: &Arc<Compiler>,
     ) -> Result<Self, StartError> {
         let count = workers(config);
-        let room = match before.filter(|before| before.room.serves(plans, count)) {
+        let room = match before.filter(|before| before.room.serves(plans, spares, count)) {
             Some(before) => before.room.clone(),
-            None => Arc::new(HostRoom::new(config, plans, count, compiler)?),
+            None => Arc::new(HostRoom::new(config, plans, spares, count, compiler)?),
         };
         let ticking = room.clone();
         let ticker = Ticker::start(move || ticking.engines.advance())?;
@@ -63,8 +64,8 @@ impl Ground {
     }
 
     /// Whether these tenants have room here, too.
-    pub(super) fn serves(&self, config: &ServeConfig, plans: &[Plan]) -> bool {
-        self.section == config.host.fingerprint() && self.room.serves(plans, workers(config))
+    pub(super) fn serves(&self, config: &ServeConfig, plans: &[Arc<Plan>], spares: &[Arc<Plan>]) -> bool {
+        self.section == config.host.fingerprint() && self.room.serves(plans, spares, workers(config))
     }
 
     /// Ends the workers, and drops all tasks on their own threads.
@@ -93,22 +94,24 @@ fn workers(config: &ServeConfig) -> usize {
 impl HostRoom {
     fn new(
         config: &ServeConfig,
-        plans: &[Plan],
+        plans: &[Arc<Plan>],
+        spares: &[Arc<Plan>],
         workers: usize,
         compiler: &Arc<Compiler>,
     ) -> Result<Self, StartError> {
         // Of an earlier one, as long as that is needed.
         let machine = Machine::read().beside(mappings_in_use());
         let shares = shares(&machine, plans, workers)?;
-        let options = EngineOptions { coroutines_max: shares.coroutines_max, ..options(plans) };
+        let options =
+            EngineOptions { coroutines_max: shares.coroutines_max, ..options(plans.iter().chain(spares)) };
         let engines = engines(config, options, shares.instances_max, compiler.clone())?;
         Ok(Self { engines, shares })
     }
 
-    fn serves(&self, plans: &[Plan], workers: usize) -> bool {
+    fn serves(&self, plans: &[Arc<Plan>], spares: &[Arc<Plan>], workers: usize) -> bool {
         let Ok(wanted) = shares(&Machine::read(), plans, workers) else { return false };
         let ours = self.engines.options();
-        let options = EngineOptions { coroutines_max: 0, ..options(plans) };
+        let options = EngineOptions { coroutines_max: 0, ..options(plans.iter().chain(spares)) };
         ours.clone().union(&options) == *ours && self.shares.covers(&wanted)
     }
 }
@@ -116,9 +119,9 @@ impl HostRoom {
 /// Engines to load these tenants' components on, and no more.
 pub(in super::super) fn engines_to_check(
     config: &ServeConfig,
-    plans: &[Plan],
+    plans: &[Arc<Plan>],
 ) -> Result<Engines, StartError> {
-    let options = EngineOptions { coroutines_max: 1, ..options(plans) };
+    let options = EngineOptions { coroutines_max: 1, ..options(plans.iter()) };
     engines(config, options, 1, Arc::new(Compiler::in_children(Arc::default())?))
 }
 
@@ -134,7 +137,7 @@ fn engines(
         .map_err(|error| StartError::Load { path: "the host".into(), error })
 }
 
-fn shares(machine: &Machine, plans: &[Plan], workers: usize) -> Result<Shares, StartError> {
+fn shares(machine: &Machine, plans: &[Arc<Plan>], workers: usize) -> Result<Shares, StartError> {
     let tenants = plans.iter().map(|plan| (&plan.served.config, plan.role, plan.served.listen.len()));
     Ok(Shares::measure(machine, tenants, workers)?)
 }
@@ -144,11 +147,11 @@ fn mappings_in_use() -> u64 {
         .map_or(0, |maps| maps.iter().filter(|byte| **byte == b'\n').count() as u64)
 }
 
-fn options(plans: &[Plan]) -> EngineOptions {
-    let options = |plan: &Plan| {
+fn options<'a>(plans: impl Iterator<Item = &'a Arc<Plan>>) -> EngineOptions {
+    let options = |plan: &Arc<Plan>| {
         let limits = &plan.served.config.limits;
         EngineOptions::new(limits, plan.scan.fibers, shape(limits, plan.role))
     };
-    let options = plans.iter().map(options).reduce(|one, other| one.union(&other));
+    let options = plans.map(options).reduce(|one, other| one.union(&other));
     options.expect("a file has tenants")
 }

@@ -15,7 +15,8 @@ impl Host {
     pub(super) fn ordered(&mut self, order: Order) {
         let answer = match &order.command {
             // It takes its time, and answers then.
-            Command::Reload => return self.reload(Some(order)),
+            Command::Reload { .. } => return self.reload(Some(order)),
+            Command::Upgrade => return self.upgrade(Some(order)),
             Command::Drain(name) => self.drain_alone(name),
             Command::Restart(name) => self.restart_now(name),
         };
@@ -61,19 +62,10 @@ impl Host {
         let (number, before) = serving.ok_or("it has just ended")?;
         let (number, left, drain_max) = (*number, before.context().coroutines.used(), before.drain_max());
         let next = self.number();
-        let mut running = before.again(&self.maker(&self.ground), next).map_err(stays)?;
-        let listeners = self.sockets.of(&running.served).map_err(|error| stays(error.into()))?;
+        let running = before.again(&self.maker(&self.ground), next).map_err(stays)?;
+        let listeners = self.sockets.of(&running.plan.served).map_err(|error| stays(error.into()))?;
         running.tenant.rehearse().map_err(|why| format!("{name} goes on as it was: {why}"))?;
-        let started = running.start(listeners);
-        // Whatever of it runs tells of its end.
-        self.tenants.insert(next, running);
-        match started {
-            Ok(()) => self.leave(&[number]),
-            Err(error) => {
-                self.leave(&[next]);
-                return Err(stays(error));
-            }
-        }
+        self.succeed(number, next, running, listeners).map_err(stays)?;
         let left = counted(left);
         Ok(format!("{name} has begun anew; {left} from before may take {drain_max:?} to finish"))
     }

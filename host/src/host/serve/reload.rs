@@ -12,10 +12,12 @@ use tracing::warn;
 use super::{
     super::{design::area, occurrence::Occurrence, plan::plans},
     Host,
-    ready::Ready,
+    ready::{Before, Ready},
+    tell_unasked,
+    upgrade::Upgrade,
 };
 use crate::{
-    admin::{Answer, Order},
+    admin::{Answer, Command, Order},
     config::file::{ServeConfig, Source},
     exit::StartError,
 };
@@ -26,6 +28,8 @@ pub(super) struct Reload {
     thread: JoinHandle<Result<Ready, StartError>>,
     /// Who waits for the answer.
     orders: Vec<Order>,
+    /// How many versions had been rolled back when it began.
+    rollbacks: u64,
     /// The file is to be read once more after it, as it may have changed since: for these.
     again: Option<Vec<Order>>,
 }
@@ -47,20 +51,45 @@ impl Host {
         if self.wishes.begun() {
             return self.answer_all(orders, &Answer::Refused(ENDING.to_owned()));
         }
+        if let Some(Upgrade::Rises { reload, .. }) = &mut self.upgrade {
+            // Somebody who waits for the answer can ask again; a signal, or a change of the file, comes once.
+            *reload |= orders.is_empty();
+            self.messages.say(format_args!("{UPGRADES}"));
+            return self.answer_all(orders, &Answer::Refused(UPGRADES.to_owned()));
+        }
+        if let Some(changes) = &self.changes {
+            changes.begin();
+        }
+        self.notify.reloading();
         let (config, source) = match self.read() {
             Ok(read) => read,
             Err(error) => return self.finish(Err(error), orders),
         };
-        let (ground, compiler, told) =
-            (self.ground.clone(), self.compiler.clone(), Told(self.events.clone()));
+        let before = self.before(orders.iter().any(|order| order.command == Command::Reload { retry: true }));
+        let compiler = self.compiler.clone();
+        let told = Told { events: self.events.clone(), of: Some(Occurrence::MadeReady) };
         let make = move || {
             let _told = told;
             let plans = plans(&config, &source)?;
-            Ready::new(&config, &source, plans, Some(&ground), &compiler)
+            Ready::next(&config, &source, plans, &before, &compiler)
         };
+        let rollbacks = self.rollbacks.count();
         match thread::Builder::new().name("reload".into()).spawn(make) {
-            Ok(thread) => self.reload = Some(Reload { thread, orders, again: None }),
+            Ok(thread) => self.reload = Some(Reload { thread, orders, rollbacks, again: None }),
             Err(error) => self.finish(Err(error.into()), orders),
+        }
+    }
+
+    /// How things are now; with `retry` nothing is held back.
+    fn before(&self, retry: bool) -> Before {
+        let serving = || self.tenants.values().filter(|running| running.leaves_at.is_none());
+        let good =
+            serving().filter_map(|running| Some((running.context().name.clone(), running.good()?.clone())));
+        Before {
+            ground: self.ground.clone(),
+            serving: serving().map(|running| running.plan.clone()).collect(),
+            good: good.collect(),
+            held: if retry { Default::default() } else { self.rollbacks.held().clone() },
         }
     }
 
@@ -79,9 +108,13 @@ impl Host {
 
     /// What the file asks for is ready, or is refused.
     pub(super) fn made_ready(&mut self) {
-        let Some(Reload { thread, orders, again }) = self.reload.take() else { return };
+        let Some(Reload { thread, orders, rollbacks, again }) = self.reload.take() else { return };
         // It has told of its end, which it is at.
         let ready = thread.join().unwrap_or_else(|_| Err(io::Error::other("a panic, told above").into()));
+        // It may have what has been rolled back since.
+        if rollbacks != self.rollbacks.count() {
+            return self.begin(orders.into_iter().chain(again.unwrap_or_default()).collect());
+        }
         self.finish(ready, orders);
         if let Some(orders) = again {
             self.begin(orders);
@@ -96,6 +129,7 @@ impl Host {
         // Counted before it is said: who has read of it finds it.
         let answer = match ready.and_then(|ready| self.take_up(ready)) {
             Ok(summary) => {
+                self.notify.ready(&self.summary());
                 self.counters.reloads.increment();
                 self.messages.say(format_args!("reloaded {}: {summary}", self.path.display()));
                 Answer::Done(format!("reloaded: {summary}"))
@@ -111,6 +145,7 @@ impl Host {
                 if self.wall.files.is_some() && told.contains(DENIED) {
                     told.push_str(PERHAPS_THE_WALL);
                 }
+                self.notify.ready(&format!("{}; the last reload was refused: {told}", self.summary()));
                 self.messages.say(format_args!("{told}"));
                 self.messages.say(format_args!("the file is refused, and all goes on as it was"));
                 Answer::Refused(told)
@@ -120,10 +155,19 @@ impl Host {
     }
 
     fn take_up(&mut self, ready: Ready) -> Result<String, StartError> {
-        let wall_section = ready.wall_section.clone();
+        let (wall_section, held) = (ready.wall_section.clone(), ready.held.clone());
+        tell_unasked(&self.given, &ready.plans);
         let change = self.prepare(ready, true)?;
-        let summary = change.summary.clone();
+        let mut summary = change.summary.clone();
         self.carry_out(change)?;
+        self.rollbacks.keep(&held);
+        for (tenant, held) in self.rollbacks.held() {
+            summary += &format!(
+                "; {tenant} is held back on the version before, as of the new one {}: change it, or bring it again with \
+                 `conet-host reload --retry`",
+                held.why
+            );
+        }
         if self.wall_section != wall_section {
             self.messages
                 .say(format_args!("[host]: what it says of the wall holds from the host's next start on"));
@@ -131,7 +175,7 @@ impl Host {
         Ok(summary)
     }
 
-    fn answer_all(&mut self, orders: Vec<Order>, answer: &Answer) {
+    pub(super) fn answer_all(&mut self, orders: Vec<Order>, answer: &Answer) {
         for order in orders {
             self.answer(order, answer.clone());
         }
@@ -139,16 +183,23 @@ impl Host {
 }
 
 /// Tells the main thread when it is dropped: at the end of a thread, or its panic.
-struct Told(Sender<Occurrence>);
+pub(super) struct Told {
+    pub(super) events: Sender<Occurrence>,
+    /// What has happened then.
+    pub(super) of: Option<Occurrence>,
+}
 
 impl Drop for Told {
     fn drop(&mut self) {
-        // The host is gone only when the process ends.
-        let _ = self.0.send(Occurrence::MadeReady);
+        if let Some(occurrence) = self.of.take() {
+            // The host is gone only when the process ends.
+            let _ = self.events.send(occurrence);
+        }
     }
 }
 
-const ENDING: &str = "the host is ending";
+pub(super) const ENDING: &str = "the host is ending";
+const UPGRADES: &str = "the file is not read again: an upgrade is under way, which reads it itself";
 
 /// What the system says of a file that it lets nobody read, or not this process.
 const DENIED: &str = "Permission denied";

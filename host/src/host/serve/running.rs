@@ -1,8 +1,11 @@
 //! One version of a tenant, from its start to its end.
 
 use std::{
+    cell::RefCell,
+    io,
     net::{SocketAddr, TcpListener},
     num::NonZeroU32,
+    os::fd::OwnedFd,
     sync::{Arc, mpsc::Sender},
     time::{Duration, Instant},
 };
@@ -13,6 +16,7 @@ use tracing::{info, warn};
 use super::{
     super::{
         context::{Around, Streams, context},
+        handover::{Handed, Key},
         loading::Component,
         occurrence::{Occurrence, tell},
         plan::Plan,
@@ -20,19 +24,18 @@ use super::{
         room::Room,
     },
     ground::Ground,
+    trial::{Trial, Verdict, does_well},
 };
 use crate::{
     access_log::Target,
     admin::State,
-    config::{
-        file::{Restart, Served},
-        limits::Limits,
-    },
+    config::{file::Restart, limits::Limits},
     exit::StartError,
     guest_log::GuestLog,
     imports::{
         Context,
         context::GuestOutput,
+        given::Given,
         listeners::{Share, SharedListeners},
         listening::Listens,
         resolve::Resolver,
@@ -40,19 +43,20 @@ use crate::{
     messages::Messages,
     metrics::Metrics,
     sandbox::{coroutine::Sandbox, trap::Ended},
-    tenancy::{role::Role, supervisor::Supervisor, tenant::Tenant},
+    tenancy::{supervisor::Supervisor, tenant::Tenant},
     warnings::Warnings,
 };
 
 /// The version.
 pub(super) struct Running {
     pub(super) tenant: Tenant,
-    /// All it was made by, as text.
-    pub(super) fingerprint: String,
+    /// What it was made by.
+    pub(super) plan: Arc<Plan>,
     /// What it stands on.
     pub(super) ground: Arc<Ground>,
-    /// What the file says of it.
-    pub(super) served: Served,
+    began: Instant,
+    /// As long as it is not known whether it stays.
+    trial: Option<Trial>,
     /// Of its program; none of a handler.
     pub(super) copies: Vec<Copy>,
     /// Where the host listens for it, while it serves.
@@ -61,7 +65,7 @@ pub(super) struct Running {
     pub(super) failed: usize,
     /// It is to end: then what is left is cut off. None while it serves.
     pub(super) leaves_at: Option<Instant>,
-    /// Sockets of the program before it, until this one has had the time to take them.
+    /// Sockets of the program before it, in this process or another, until this one has had the time to take them.
     inherited: Option<(Instant, Vec<Share>)>,
 }
 
@@ -87,43 +91,29 @@ pub(super) struct Maker<'a> {
     pub(super) messages: &'a Messages,
     pub(super) access_log: Option<&'a Arc<Target>>,
     /// Where the host itself listens.
-    pub(super) closed: Option<SocketAddr>,
+    pub(super) closed: &'a [SocketAddr],
+    /// What this process was given to listen on.
+    pub(super) given: &'a Arc<Given>,
     pub(super) events: &'a Sender<Occurrence>,
     /// There is an admin that shows what is there.
     pub(super) seen: bool,
+    /// What the host before this one has handed on.
+    pub(super) handed: &'a RefCell<Handed>,
 }
 
 impl Running {
     /// Makes one ready. Nothing of it runs yet. `before` is the version that it takes the place of.
     pub(super) fn new(
         maker: &Maker<'_>,
-        plan: &Plan,
-        component: Component,
-        number: usize,
-        before: Option<&Running>,
-    ) -> Result<Self, StartError> {
-        let Plan { served, role, .. } = plan;
-        Self::made(maker, served, *role, component, plan.fingerprint(), number, before)
-    }
-
-    /// The same anew, of the component as it was loaded.
-    pub(super) fn again(&self, maker: &Maker<'_>, number: usize) -> Result<Self, StartError> {
-        let (role, component) = (self.tenant.role(), self.tenant.component());
-        Self::made(maker, &self.served, role, component, self.fingerprint.clone(), number, Some(self))
-    }
-
-    fn made(
-        maker: &Maker<'_>,
-        served: &Served,
-        role: Role,
+        plan: &Arc<Plan>,
         (loaded, pooled): Component,
-        fingerprint: String,
         number: usize,
         before: Option<&Running>,
     ) -> Result<Self, StartError> {
+        let Plan { served, role, .. } = &**plan;
         let ground = maker.ground;
         let limits = &served.config.limits;
-        let room = Room::within(&ground.room.shares, &served.config, role, ground.handles.len())
+        let room = Room::within(&ground.room.shares, &served.config, *role, ground.handles.len())
             .map_err(|why| StartError::Options(format!("the tenant `{}`: {why}", served.config.name)))?;
         let metrics = Arc::new(Metrics::default());
         let warnings = Arc::new(Warnings::new(&served.config.name, served.config.warn));
@@ -131,7 +121,8 @@ impl Running {
             streams: streams(&served.config.name, limits, &metrics, &warnings),
             metrics,
             warnings,
-            closed: maker.closed.into_iter().collect(),
+            closed: maker.closed.to_vec(),
+            given: maker.given.clone(),
             resolver: maker.resolver.clone(),
             messages: maker.messages,
             group: group(served.weight),
@@ -142,20 +133,40 @@ impl Running {
         let mut context = context(served.config.clone(), &room, around)?;
         // One version's program hands its sockets to the next.
         let shared = before.and_then(|before| before.context().shared_listeners.clone());
-        context.shared_listeners = (room.copies > 0).then(|| shared.unwrap_or_default());
+        let mut inherited = None;
+        context.shared_listeners = (room.copies > 0).then(|| {
+            shared.unwrap_or_else(|| {
+                let handed = maker.handed.borrow_mut().of_program(&served.config.name);
+                let (shared, shares) = SharedListeners::handed(handed);
+                inherited = Some((Instant::now() + FOR_EVER, shares));
+                shared
+            })
+        });
         let sandbox = Sandbox { context: Arc::new(context), loaded, pooled };
-        let tenant = Tenant::new(sandbox, role, ground.handles.clone(), tell(maker.events, number));
+        let tenant = Tenant::new(sandbox, *role, ground.handles.clone(), tell(maker.events, number));
         Ok(Self {
             tenant,
-            fingerprint,
+            plan: plan.clone(),
             ground: ground.clone(),
-            served: served.clone(),
+            began: Instant::now(),
+            trial: None,
             copies: (0..room.copies).map(|_| Copy::new(limits)).collect(),
             listens: Vec::new(),
             failed: 0,
             leaves_at: None,
-            inherited: None,
+            inherited,
         })
+    }
+
+    /// The same anew, of the component as it was loaded.
+    pub(super) fn again(&self, maker: &Maker<'_>, number: usize) -> Result<Self, StartError> {
+        let again = Self::new(maker, &self.plan, self.tenant.component(), number, Some(self))?;
+        Ok(Self { trial: self.trial.clone(), ..again })
+    }
+
+    /// With a trial, from its start on.
+    pub(super) fn on_trial(self, trial: Option<Trial>) -> Self {
+        Self { trial, ..self }
     }
 
     pub(super) fn context(&self) -> &Arc<Context> {
@@ -164,8 +175,14 @@ impl Running {
 
     /// Starts it.
     pub(super) fn start(&mut self, sockets: Vec<TcpListener>) -> Result<(), StartError> {
+        let now = Instant::now();
+        self.began = now;
+        self.trial = self.trial.take().map(Trial::again);
         let inherited = self.context().shared_listeners.as_ref().map(SharedListeners::kept);
-        self.inherited = inherited.map(|shares| (Instant::now() + INHERITED_FOR, shares));
+        // If it is rolled back, they are for the one that comes then.
+        let inherited_for =
+            self.trial.as_ref().map_or(INHERITED_FOR, |trial| trial.within().max(INHERITED_FOR));
+        self.inherited = inherited.map(|shares| (now + inherited_for, shares));
         self.tenant.run(self.copies.len())?;
         self.copies.iter_mut().for_each(|copy| copy.runs = true);
         for socket in sockets {
@@ -176,10 +193,36 @@ impl Running {
         Ok(())
     }
 
-    /// As the admin tells of it, with what is left of the versions before it.
-    pub(super) fn registered(&self, older: Vec<Arc<Context>>) -> Registered {
+    /// How its trial has ended, if it has.
+    pub(super) fn judge(&mut self, now: Instant) -> Option<Verdict> {
+        let (context, role) = (self.tenant.context(), self.tenant.role());
+        let verdict = self.trial.as_mut()?.judge(now, context, role)?;
+        self.trial = None;
+        Some(verdict)
+    }
+
+    /// What is to come back, should a version that takes its place fail: none if it does no better.
+    pub(super) fn good(&self) -> Option<&Arc<Plan>> {
+        if let Some(before) = self.trial.as_ref().and_then(Trial::before) {
+            return Some(before);
+        }
+        let rule = self.plan.served.rollback.unwrap_or_default();
+        does_well(&rule, self.context(), self.tenant.role(), self.began.elapsed()).then_some(&self.plan)
+    }
+
+    /// Whether it is to be seen yet if it stays.
+    pub(super) fn is_on_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    /// As the admin tells of it, with what is left of the versions before it, and what has been rolled back.
+    pub(super) fn registered(
+        &self,
+        older: Vec<Arc<Context>>,
+        (rollbacks, rolled_back): (u64, Option<String>),
+    ) -> Registered {
         let (context, role) = (self.context().clone(), self.tenant.role());
-        Registered { context, role, state: self.state(), older }
+        Registered { context, role, state: self.state(), older, rollbacks, rolled_back }
     }
 
     fn state(&self) -> State {
@@ -194,6 +237,16 @@ impl Running {
         }
     }
 
+    /// What its program has bound, for the next version of the host.
+    pub(super) fn bound(&self) -> io::Result<Vec<(Key, OwnedFd)>> {
+        let Some(shared) = &self.context().shared_listeners else { return Ok(Vec::new()) };
+        let tenant = &self.context().name;
+        let key = |(address, nth, socket): (_, _, TcpListener)| {
+            (Key::Program { tenant: tenant.clone(), address, nth }, socket.into())
+        };
+        Ok(shared.duplicates()?.into_iter().map(key).collect())
+    }
+
     /// Begins its end: nothing new is accepted, and what is under way may take as long as the drain. Its successor has what
     /// waits to be accepted.
     pub(super) fn leave(&mut self, now: Instant, has_successor: bool) {
@@ -202,6 +255,7 @@ impl Running {
             self.copies.iter_mut().for_each(|copy| copy.start_at = None);
             self.listens.clear();
             self.inherited = None;
+            self.trial = None;
             self.tenant.drain(has_successor);
         }
     }
@@ -210,7 +264,8 @@ impl Running {
     pub(super) fn due(&self) -> Option<Instant> {
         let starts = self.copies.iter().filter_map(|copy| copy.start_at);
         let inherited = self.inherited.as_ref().map(|(until, _)| *until);
-        starts.chain(self.leaves_at).chain(inherited).min()
+        let judged = self.trial.as_ref().map(|trial| trial.due(self.tenant.role()));
+        starts.chain(self.leaves_at).chain(inherited).chain(judged).min()
     }
 
     /// Does what is due; whether that was to cut off what is left.
@@ -244,7 +299,7 @@ impl Running {
             Ended::Exit(code) => format!("exited with {code}"),
             Ended::Trapped(_) => "trapped".to_owned(),
         };
-        let again = match self.served.restart {
+        let again = match self.plan.served.restart {
             Restart::Always => true,
             Restart::OnFailure => failed,
             Restart::Never => false,

@@ -107,6 +107,7 @@ pub(super) const CALLS: &[c_long] = &[
     SYS_sched_get_priority_max,
     SYS_sched_get_priority_min,
     SYS_sched_getaffinity,
+    SYS_sched_getattr,
     SYS_sched_getparam,
     SYS_sched_getscheduler,
     SYS_sched_setaffinity,

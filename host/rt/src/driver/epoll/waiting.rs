@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::net::sockopt;
 
@@ -42,16 +42,38 @@ fn count(waiting: &BTreeMap<u64, Vec<(WorkerId, SocketKey)>>) {
     COUNT.store(waiting.values().map(Vec::len).sum(), Ordering::Relaxed);
 }
 
-/// Tells one of the workers that wait on this socket that a connection may be there.
+/// Tells one of the workers that wait on this socket that a connection may be there; if there is none, who else is to know.
 pub(super) fn pass_on(fd: &OwnedFd) {
     let Some(cookie) = cookie(fd) else { return };
     let entries = waiting().get(&cookie).cloned().unwrap_or_default();
-    for (worker, key) in entries {
-        // One that has just ended has passed on what it was told.
-        if Remote::find(worker).is_some_and(|remote| remote.send(Message::Accept(key)).is_ok()) {
-            return;
-        }
+    if !tell_one(&entries)
+        && let Some(heir) = HEIR.get()
+    {
+        heir();
     }
+}
+
+/// Tells a worker of each socket that is waited on.
+pub(crate) fn look_again() {
+    let sockets: Vec<_> = waiting().values().cloned().collect();
+    for entries in sockets {
+        tell_one(&entries);
+    }
+}
+
+/// Has this called for each connection that may be there and that no worker waits for, from now on and for ever.
+pub(crate) fn set_heir(heir: Box<Heir>) {
+    // The first one has the sockets.
+    let _ = HEIR.set(heir);
+}
+
+pub(crate) type Heir = dyn Fn() + Send + Sync;
+
+fn tell_one(entries: &[(WorkerId, SocketKey)]) -> bool {
+    // One that has just ended has passed on what it was told.
+    entries.iter().any(|(worker, key)| {
+        Remote::find(*worker).is_some_and(|remote| remote.send(Message::Accept(*key)).is_ok())
+    })
 }
 
 /// Names the socket, whichever duplicate of its descriptor is asked.
@@ -66,6 +88,9 @@ fn waiting() -> MutexGuard<'static, BTreeMap<u64, Vec<(WorkerId, SocketKey)>>> {
 
 /// Who waits, over all sockets. A worker that sees too few is told of connections before the others for a while longer.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Called where no worker is left to be told.
+static HEIR: OnceLock<Box<Heir>> = OnceLock::new();
 
 /// By the socket's cookie.
 static WAITING: Mutex<BTreeMap<u64, Vec<(WorkerId, SocketKey)>>> = Mutex::new(BTreeMap::new());

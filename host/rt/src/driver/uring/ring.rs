@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{Builder, EnterFlags, IoUring, cqueue, opcode};
-use rustix::event::PollFlags;
+use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use slab::Slab;
@@ -23,6 +24,8 @@ use crate::key::SocketKey;
 /// A ring of this thread, with its buffers.
 pub(super) struct Ring {
     ring: IoUring,
+    /// The kernel tells here that there is something, while that is wanted.
+    bell: OwnedFd,
     /// Dropped after `ring`, when nothing is in flight.
     pub(super) buffers: Buffers,
     /// Requests that found the submission queue full.
@@ -51,10 +54,13 @@ pub(super) struct Completion {
 
 impl Ring {
     pub(super) fn new() -> io::Result<Ring> {
-        let ring = build()?;
+        let mut ring = build()?;
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        ring.completion().disable_eventfd();
+        ring.submitter().register_eventfd(bell.as_raw_fd())?;
         let buffers = Buffers::new(&ring)?;
         let (backlog, sends, spare) = Default::default();
-        Ok(Ring { ring, buffers, backlog, sends, spare, in_flight: 0, is_calm: false })
+        Ok(Ring { ring, bell, buffers, backlog, sends, spare, in_flight: 0, is_calm: false })
     }
 
     /// Receives again and again, until there is no buffer or it is cancelled.
@@ -102,6 +108,27 @@ impl Ring {
     /// Whether completions are there to be taken.
     pub(super) fn has_completions(&mut self) -> bool {
         !self.ring.completion().is_empty()
+    }
+
+    /// Readable when there is something, while it is watched. The ring's own descriptor is so only once this thread has had
+    /// the kernel do its part.
+    pub(super) fn readable(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    /// Begins to tell. Whether there is something already is not told there.
+    pub(super) fn watch(&mut self) -> bool {
+        // It was told before, or it was not.
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        self.ring.completion().enable_eventfd();
+        // The kernel sees that before this thread sees that there is nothing.
+        fence(Ordering::SeqCst);
+        self.ring.submission().taskrun() || self.has_completions()
+    }
+
+    /// Tells no more, as each time costs.
+    pub(super) fn unwatch(&mut self) {
+        self.ring.completion().disable_eventfd();
     }
 
     pub(super) fn has_requests(&mut self) -> bool {
