@@ -127,7 +127,7 @@ impl Hosted {
         let file = folder.0.join("conet.toml");
         fs::write(&file, host + &tenants.concat())?;
         let mut command = Command::new(Artifact::Host.path()?);
-        command.arg("serve").arg(&file);
+        command.arg("serve").arg(&file).env("RES_OPTIONS", "timeout:1 attempts:1");
         let hosted = Self { server: Server::start(command, &[core], None)?, folder };
         let until = Instant::now() + PATIENCE;
         loop {

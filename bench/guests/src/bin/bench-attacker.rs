@@ -1,7 +1,7 @@
 //! A bad neighbour: the first byte of a connection says in which way. What it is not known for, it echoes.
 
 use std::hint::black_box;
-use std::io::{Read, Result, Write};
+use std::io::{ErrorKind, Read, Result, Write};
 use std::time::{Duration, Instant};
 
 use conet::net::TcpStream;
@@ -26,10 +26,7 @@ fn on_connection(mut conn: TcpStream) -> Result<()> {
         b't' => std::process::abort(),
         b'g' => go_until_refused(),
         b'p' => spawn_until_refused(),
-        b'd' => loop {
-            // Refused, or not found: either way, once more.
-            let _ = TcpStream::connect("nowhere.invalid:1");
-        },
+        b'd' => look_up_often(&mut conn)?,
         b'i' => wake_often(&mut conn),
         _ => return echo(conn, first[0]),
     }
@@ -43,6 +40,17 @@ fn burst(conn: &mut TcpStream) {
         spin_for(BURST);
         if conn.write_all(b".").is_err() {
             return;
+        }
+    }
+}
+
+/// Whether refused or not found, once more; until the peer is gone.
+fn look_up_often(conn: &mut TcpStream) -> Result<()> {
+    loop {
+        let failed = TcpStream::connect("nowhere.invalid:1").err().map(|error| error.kind());
+        if failed != Some(ErrorKind::QuotaExceeded) {
+            // It has waited, for seconds where no name server answers.
+            conn.write_all(b".")?;
         }
     }
 }
