@@ -38,6 +38,8 @@ impl Probe {
         };
         let arriving =
             Plan { pace: Pace::Arrive { rate: ARRIVALS }, connections: ARRIVING_MAX, ..plan.clone() };
+        // What others have written would be carried out on the probe's core, and be taken for a delay of the host's.
+        rustix::fs::sync();
         thread::scope(|scope| {
             let connections = scope.spawn(|| load::run(&arriving));
             let messages = load::run(&plan)?;
