@@ -1,6 +1,7 @@
 //! `serve`: all tenants of a file, until a signal comes. What one of them does ends no other, and what the file comes to say
 //! is taken up without a connection refused or cut off.
 
+mod change;
 mod ground;
 mod orders;
 mod ready;
@@ -8,6 +9,7 @@ mod reload;
 mod rollback;
 mod running;
 mod sockets;
+mod start;
 mod trial;
 mod upgrade;
 
@@ -23,17 +25,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{error, info, warn};
+use tracing::error;
 
 use super::{
     changes::Changes,
     counted,
-    design::design,
     handover::{Handed, Predecessor, Successor},
     log_counters,
     notify::{Notify, watchdog_period},
-    occurrence::{Occurrence, next, take_signals},
-    plan::{Plan, plans},
+    occurrence::{Occurrence, next},
     registry::{Doors, Registered, Registry},
     watchdog::Watchdog,
     wishes::{Wish, Wishes},
@@ -41,7 +41,7 @@ use super::{
 use crate::{
     access_log::Target,
     admin::{Admin, Phase},
-    config::file::{AccessLogAt, HostSection, LogFormat, ServeConfig, Source},
+    config::file::{LogFormat, ServeConfig, Source},
     exit::{Exit, StartError},
     imports::{given::Given, resolve::Resolver},
     messages::Messages,
@@ -53,12 +53,11 @@ use crate::{
 
 use ground::Ground;
 pub(super) use ground::engines_to_check;
-use ready::Ready;
 use reload::Reload;
 use rollback::Rollbacks;
-use running::{Maker, Running};
-use sockets::{Sockets, unasked};
-use trial::Trial;
+use running::Running;
+use sockets::Sockets;
+use start::start;
 use upgrade::Upgrade;
 
 /// Serves what the file says, on sockets that are `given` where there are, and what it comes to say: of `changes` by itself. In the
@@ -86,116 +85,6 @@ pub fn serve(
         target.finish();
     }
     Ok(exit)
-}
-
-/// All listens and accepts, and nothing has happened yet.
-#[expect(clippy::too_many_arguments, reason = "it is the second half of `serve`, with where its events go")]
-fn start(
-    config: &ServeConfig,
-    source: &Source,
-    given: Given,
-    changes: Option<Changes>,
-    format: LogFormat,
-    messages: &Messages,
-    predecessor: Option<&Predecessor>,
-    events: Sender<Occurrence>,
-) -> Result<Host, StartError> {
-    let signals = take_signals(true)?;
-    let plans = plans(config, source)?;
-    let path = PathBuf::from(&source.name);
-    let design = design(config, &path)?;
-    let counters = Arc::new(HostCounters::default());
-    let compiler = Arc::new(Compiler::in_children(counters.clone())?);
-    let mut handed = predecessor.map(Predecessor::handed).unwrap_or_default();
-    let given = Arc::new(given.with(handed.given())?);
-    let notify = Notify::from_environment();
-    // What takes root's powers, and after that nothing has them.
-    let mut doors = Doors::open(&config.host, design.owner.as_ref(), &given, predecessor, &mut handed)?;
-    tell_unasked(&given, &plans);
-    let sockets = Sockets::handed(&mut handed).for_plans(&plans, &given)?;
-    let wall = design.raise()?;
-    // Threads that were there before would not be behind the wall.
-    messages.begin()?;
-    let starting = signals.begin(events.clone())?;
-    changes.as_ref().map(|changes| changes.tell(events.clone())).transpose()?;
-    // By who goes on, who has to open it anew.
-    let access_log = access_log(&config.host, format, messages)?;
-    let registry = Arc::new(Registry::new(events.clone(), counters.clone()));
-    // Before anything is compiled, to tell that the host starts; unless another one tells of itself meanwhile.
-    let admin = if predecessor.is_none() { registry.serve(&mut doors, messages)? } else { None };
-    let ready = Ready::first(config, source, plans, &compiler)?;
-    let mut host = Host {
-        path,
-        ground: ready.ground.clone(),
-        compiler,
-        given,
-        sockets,
-        changes,
-        reload: None,
-        upgrade: None,
-        rollbacks: Rollbacks::default(),
-        counters,
-        tenants: BTreeMap::new(),
-        next_number: Cell::new(0),
-        resolver: Arc::new(Resolver::new()),
-        wishes: Wishes::default(),
-        registry,
-        admin,
-        doors,
-        predecessor: predecessor.cloned(),
-        handed: RefCell::new(handed),
-        messages: messages.clone(),
-        notify,
-        watchdog: None,
-        wall,
-        wall_section: config.host.wall_fingerprint(),
-        access_log,
-        events,
-    };
-    host.compiler.give_way();
-    let change = host.prepare(ready, predecessor.is_some())?;
-    // What nobody has asked for stays the other's.
-    host.handed.take();
-    if let Some(predecessor) = predecessor {
-        predecessor.ready(change.tenants())?;
-    }
-    starting.store(false, Ordering::SeqCst);
-    host.carry_out(change)?;
-    host.register();
-    host.registry.set_phase(Phase::Ready);
-    match predecessor {
-        // What it is told then, the service manager takes from this one.
-        Some(predecessor) => host.take_place_of(predecessor)?,
-        None => host.notify.ready(&host.summary()),
-    }
-    host.begin_watchdog()?;
-    Ok(host)
-}
-
-/// They wait for a file that names them; who connects meanwhile waits, too.
-fn tell_unasked(given: &Given, plans: &[Arc<Plan>]) {
-    for socket in unasked(given, plans) {
-        warn!(
-            "this process was given the socket {socket}, and no tenant listens there: who connects to it waits. Write that \
-             address, exactly, into the `listen` of a handler or the `allow-listen` of a program, or take it out of the \
-             socket unit"
-        );
-    }
-}
-
-fn access_log(
-    section: &HostSection,
-    format: LogFormat,
-    messages: &Messages,
-) -> Result<Option<Arc<Target>>, StartError> {
-    let target = match section.access_log.as_ref().map(|at| &at.value) {
-        None | Some(AccessLogAt::Off) => return Ok(None),
-        Some(AccessLogAt::Stderr) => Target::messages(messages, format),
-        Some(AccessLogAt::File(path)) => {
-            Target::file(path, format).map_err(|error| StartError::AccessLog { path: path.clone(), error })?
-        }
-    };
-    Ok(Some(Arc::new(target)))
 }
 
 struct Host {
@@ -243,138 +132,7 @@ struct Host {
     events: Sender<Occurrence>,
 }
 
-/// What a file asks for that is not so yet, made ready.
-struct Change {
-    ground: Arc<Ground>,
-    sockets: Sockets,
-    /// New versions, and what they listen on.
-    begin: Vec<(usize, Running, Vec<std::net::TcpListener>)>,
-    /// Versions that have no place any more.
-    end: Vec<usize>,
-    summary: String,
-}
-
-impl Change {
-    /// Those that begin.
-    fn tenants(&self) -> impl Iterator<Item = &str> {
-        self.begin.iter().map(|(_, running, _)| running.context().name.as_str())
-    }
-}
-
 impl Host {
-    /// Makes new versions of what is not so yet. An error has changed nothing.
-    fn prepare(&mut self, ready: Ready, rehearse: bool) -> Result<Change, StartError> {
-        let Ready { ground, plans, components, mut spares, .. } = ready;
-        let ground = &ground;
-        let sockets = self.sockets.for_plans(&plans, &self.given)?;
-        let maker = self.maker(ground);
-        let (mut begin, mut stay) = (Vec::new(), Vec::new());
-        let (mut added, mut changed) = (0, 0);
-        for (plan, component) in plans.iter().zip(components) {
-            let name = plan.name();
-            let serving = self.tenants.iter().filter(|(_, running)| running.leaves_at.is_none());
-            let before = serving.clone().find(|(_, running)| running.context().name == *name);
-            let is_same = before.is_some_and(|(_, running)| running.plan.fingerprint() == plan.fingerprint());
-            if let Some((number, running)) = before
-                && is_same
-                && Arc::ptr_eq(&running.ground, ground)
-            {
-                stay.push(*number);
-                continue;
-            }
-            let number = self.number();
-            let before = before.map(|(_, running)| running);
-            let running = Running::new(&maker, plan, component, number, before)?;
-            if let Some(watchdog) = &self.watchdog {
-                // Instances of strangers' components are made one by one.
-                watchdog.beat();
-            }
-            let is_new = !is_same || before.is_some_and(Running::is_on_trial);
-            let rule = plan.served.rollback.filter(|_| is_new);
-            let running = running.on_trial(rule.map(|rule| Trial::new(rule, spares.remove(name))));
-            if rehearse && let Err(why) = running.tenant.rehearse() {
-                return Err(StartError::Rehearsal { tenant: name.to_owned(), why });
-            }
-            *(if before.is_some() { &mut changed } else { &mut added }) += 1;
-            begin.push((number, running, sockets.of(&plan.served)?));
-        }
-        let serving = self.tenants.iter().filter(|(_, running)| running.leaves_at.is_none());
-        let end: Vec<usize> = serving.map(|(number, _)| *number).filter(|n| !stay.contains(n)).collect();
-        let removed = end.len() - changed;
-        let summary =
-            format!("{added} added, {changed} changed, {removed} removed, {} as they were", stay.len());
-        Ok(Change { ground: ground.clone(), sockets, begin, end, summary })
-    }
-
-    /// That of a new version.
-    fn number(&self) -> usize {
-        let next = self.next_number.get();
-        self.next_number.replace(next + 1)
-    }
-
-    fn maker<'a>(&'a self, ground: &'a Arc<Ground>) -> Maker<'a> {
-        Maker {
-            ground,
-            resolver: &self.resolver,
-            messages: &self.messages,
-            access_log: self.access_log.as_ref(),
-            closed: self.doors.addresses(),
-            given: &self.given,
-            events: &self.events,
-            seen: self.doors.are_any(),
-            handed: &self.handed,
-        }
-    }
-
-    /// New versions first: for a moment both accept, and no connection is refused. If one cannot be started, those that
-    /// were end again, and the old ones stay.
-    fn carry_out(&mut self, change: Change) -> Result<(), StartError> {
-        let Change { ground, sockets, begin, end, summary } = change;
-        let mut begun = Vec::new();
-        for (number, mut running, listeners) in begin {
-            let started = running.start(listeners);
-            // Whatever of it runs tells of its end.
-            self.tenants.insert(number, running);
-            begun.push(number);
-            if let Err(error) = started {
-                self.leave(&begun);
-                return Err(error);
-            }
-        }
-        self.leave(&end);
-        (self.ground, self.sockets) = (ground, sockets);
-        self.watch_workers();
-        info!("tenants: {summary}; {} workers", self.ground.handles.len());
-        Ok(())
-    }
-
-    /// Starts the version `next` in the place of the one of this number, which stays if it cannot be started.
-    fn succeed(
-        &mut self,
-        number: usize,
-        next: usize,
-        mut running: Running,
-        listeners: Vec<std::net::TcpListener>,
-    ) -> Result<(), StartError> {
-        let started = running.start(listeners);
-        // Whatever of it runs tells of its end.
-        self.tenants.insert(next, running);
-        self.leave(&[if started.is_ok() { number } else { next }]);
-        started
-    }
-
-    fn leave(&mut self, numbers: &[usize]) {
-        let now = Instant::now();
-        for number in numbers {
-            let Some(mut running) = self.tenants.remove(number) else { continue };
-            let name = &running.context().name;
-            let stays = |other: &Running| other.leaves_at.is_none() && other.context().name == *name;
-            let has_successor = self.tenants.values().any(stays);
-            running.leave(now, has_successor);
-            self.tenants.insert(*number, running);
-        }
-    }
-
     /// Where the service manager wants it, tells that the host is alive while it is.
     fn begin_watchdog(&mut self) -> Result<(), StartError> {
         let Some(period) = watchdog_period() else { return Ok(()) };

@@ -13,7 +13,7 @@ use super::{
     super::{design::area, occurrence::Occurrence, plan::plans},
     Host,
     ready::{Before, Ready},
-    tell_unasked,
+    start::tell_unasked,
     upgrade::Upgrade,
 };
 use crate::{
