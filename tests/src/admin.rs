@@ -1,11 +1,16 @@
 //! The admin of a host, asked as any HTTP client would.
 
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::host::Host;
 use crate::{PATIENCE, artifacts};
 
 /// A path for the Unix socket of an admin.
@@ -114,3 +119,36 @@ pub fn exchange(mut stream: impl Read + Write, bytes: &[u8]) -> Response {
     assert_eq!(length, Some(body.len()), "the whole body: {head}");
     Response { status, head: head.to_owned(), body: body.to_owned() }
 }
+
+/// With the admin at a socket and at an address, and a handler `h`.
+pub fn both(socket: &Socket) -> Config {
+    Config::host(&format!("{}\n{ADDRESS}", socket.line())).handler("h", "echo-handler", "")
+}
+
+/// Where it is over TCP.
+pub fn address(host: &Host) -> SocketAddr {
+    let line = host.wait_line("admin at http://");
+    let address = line.trim_start_matches("admin at http://").trim_end_matches('/');
+    address.parse().unwrap_or_else(|_| panic!("{line}"))
+}
+
+/// The host, once it is ready.
+pub fn ready(host: Host, socket: &Socket) -> Host {
+    host.wait_line("admin at ");
+    socket.wait("/readyz", |response| response.status == 200);
+    host
+}
+
+/// What is told of the tenant of this name.
+pub fn tenant(tenants: &Response, name: &str) -> Value {
+    let told: Value = serde_json::from_str(&tenants.assert(200).body).expect("JSON");
+    let tenants = told["tenants"].as_array().expect("a list");
+    tenants.iter().find(|tenant| tenant["name"] == name).expect(name).clone()
+}
+
+/// Waits until its state is this one.
+pub fn wait_state(socket: &Socket, name: &str, state: &str) {
+    socket.wait("/tenants", |tenants| tenant(tenants, name)["state"] == state);
+}
+
+const ADDRESS: &str = "admin-address = \"127.0.0.1:0\"";

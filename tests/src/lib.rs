@@ -17,6 +17,7 @@ pub mod host;
 pub mod load;
 pub mod output;
 pub mod process;
+pub mod upgrade;
 
 pub mod crowd;
 pub mod peer;
