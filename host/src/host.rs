@@ -40,7 +40,7 @@ use crate::{
 pub use changes::{Changes, WatchError};
 pub use handover::{MeetError, Predecessor};
 pub use run::{Options, run};
-pub use serve::serve;
+pub use serve::{ServeOptions, serve};
 
 /// Looks at all that a file says and compiles its components, without starting anything: an error has everything that is
 /// wrong.

@@ -8,7 +8,7 @@ use super::log::{Log, begin};
 use crate::{
     config::file::{FileError, ServeConfig},
     exit::{Exit, StartError},
-    host::{self, Changes, Predecessor},
+    host::{self, Changes, Predecessor, ServeOptions},
     imports::given::Given,
     messages::Messages,
 };
@@ -57,8 +57,8 @@ impl Serve {
         };
         let exit = match (read, given) {
             (Ok((config, source)), Ok((given, changes))) => {
-                let served = host::serve(&config, &source, given, changes, format, &messages, predecessor);
-                served.unwrap_or_else(|error| {
+                let options = ServeOptions { config, source, given, changes, format, predecessor };
+                host::serve(options, &messages).unwrap_or_else(|error| {
                     messages.say(format_args!("{}", error.told()));
                     error.exit()
                 })

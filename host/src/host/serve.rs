@@ -57,26 +57,33 @@ use reload::Reload;
 use rollback::Rollbacks;
 use running::Running;
 use sockets::Sockets;
-use start::start;
 use upgrade::Upgrade;
 
-/// Serves what the file says, on sockets that are `given` where there are, and what it comes to say: of `changes` by itself. In the
-/// place of the host before this one, if there is one.
-pub fn serve(
-    config: &ServeConfig,
-    source: &Source,
-    given: Given,
-    changes: Option<Changes>,
-    format: LogFormat,
-    messages: &Messages,
-    predecessor: Option<Predecessor>,
-) -> Result<Exit, StartError> {
+/// What a host of many tenants starts with.
+pub struct ServeOptions {
+    /// What the file says.
+    pub config: ServeConfig,
+    /// The file.
+    pub source: Source,
+    /// What the process was started with.
+    pub given: Given,
+    /// If the file is watched.
+    pub changes: Option<Changes>,
+    /// Of the log.
+    pub format: LogFormat,
+    /// The host before this one, whose place is this one's.
+    pub predecessor: Option<Predecessor>,
+}
+
+/// Serves what the file says, and what it comes to say.
+pub fn serve(options: ServeOptions, messages: &Messages) -> Result<Exit, StartError> {
     let (events, happened) = channel();
-    let started = start(config, source, given, changes, format, messages, predecessor.as_ref(), events);
+    // The host has it until its place is this one's, and no longer.
+    let predecessor = options.predecessor.clone();
+    let started = Host::start(options, messages, events);
     if let (Err(error), Some(predecessor)) = (&started, &predecessor) {
         predecessor.failed(&error.told());
     }
-    // From here on the host has it, until its place is this one's.
     drop(predecessor);
     let host = started?;
     let access_log = host.access_log.clone();
