@@ -171,10 +171,13 @@ impl Host {
             match next(happened, deadline) {
                 Some(Occurrence::Signal) => match self.signalled() {
                     Some(Wish::Drain) => {
-                        self.withdraw();
+                        self.end_rising();
                         self.drain();
                     }
-                    Some(Wish::CutOff) => break Exit::CutOff,
+                    Some(Wish::CutOff) => {
+                        self.end_rising();
+                        break Exit::CutOff;
+                    }
                     None => {}
                 },
                 Some(Occurrence::Reload) => self.reload(None),

@@ -87,7 +87,8 @@ impl Predecessor {
             }
         };
         let process = process.to_string_lossy().into_owned();
-        Ok(Some(Self { talk: Arc::new(talk), process, handed: Arc::new(Mutex::new(handed)), admin }))
+        let (talk, handed) = (Arc::new(talk), Arc::new(Mutex::new(handed)));
+        Ok(Some(Self { talk, process, handed, admin }))
     }
 
     /// What it has handed on, once.
@@ -116,18 +117,20 @@ impl Predecessor {
             self.talk.say(&FromNew::Serves(tenant.to_owned()), None)?;
         }
         self.talk.say(&FromNew::Ready, None)?;
-        match self.talk.hear(None)?.ok_or(MeetError::Gone)? {
-            (FromOld::Go, _) => Ok(()),
-            (other, _) => Err(io::Error::other(format!("it says {other:?}")).into()),
+        match self.talk.hear(None)? {
+            Some((FromOld::Go, _)) => Ok(()),
+            Some((FromOld::Drain, _)) | None => Err(MeetError::Gone),
+            Some((other, _)) => Err(io::Error::other(format!("it says {other:?}")).into()),
         }
     }
 
     /// Tells it that this one accepts. What it says from then on is for `told`, on a thread of its own; if it ends without a
-    /// word, its place is this one's, too.
+    /// word, its place is this one's, too. After an error it has been told nothing.
     pub(in super::super) fn serving(&self, told: impl Fn(Word) + Send + 'static) -> io::Result<()> {
-        self.talk.say(&FromNew::Serving, None)?;
         let talk = self.talk.clone();
         thread::Builder::new().name("predecessor".into()).spawn(move || {
+            // If it has gone since it said Go, nobody serves but this one.
+            let _ = talk.say(&FromNew::Serving, None);
             let mut its_place = false;
             loop {
                 match talk.hear(None) {
@@ -161,3 +164,39 @@ impl Predecessor {
 const GREETED_MAX: Duration = Duration::from_secs(20);
 /// Of a message, so that a reason has room there, whatever becomes of its characters.
 const REASON_PART: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    /// One whose other end says what it says.
+    fn predecessor() -> (Talk, Predecessor) {
+        let (old, new) = Talk::pair().expect("a pair");
+        let talk = Arc::new(Talk::over(new).expect("it is such a socket"));
+        (old, Predecessor { talk, process: "1".to_owned(), handed: Arc::default(), admin: None })
+    }
+
+    #[test]
+    fn the_place_of_one_that_dies_once_it_has_said_go_is_this_one_s() {
+        let (old, predecessor) = predecessor();
+        old.say(&FromOld::Go, None).expect("there is room");
+        predecessor.ready(["a"].into_iter()).expect("it says so");
+        drop(old);
+        let (tell, told) = channel();
+        let heard = move |word| tell.send(word).expect("it is waited for");
+        predecessor.serving(heard).expect("there is nobody else to serve");
+        assert_eq!(told.iter().collect::<Vec<_>>(), [Word::Yours]);
+    }
+
+    #[test]
+    fn one_that_dies_before_has_nobody_take_its_place() {
+        let (old, predecessor) = predecessor();
+        drop(old);
+        let ready = predecessor.ready(["a"].into_iter());
+        assert!(matches!(ready, Err(MeetError::Gone | MeetError::Talk(_))), "{ready:?}");
+        let (old, predecessor) = self::predecessor();
+        old.say(&FromOld::Drain, None).expect("there is room");
+        assert!(matches!(predecessor.ready(std::iter::empty()), Err(MeetError::Gone)));
+    }
+}

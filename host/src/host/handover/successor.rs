@@ -37,8 +37,8 @@ enum Leave {
     Open,
     /// It has been told to.
     Given,
-    /// It may not.
-    Withdrawn,
+    /// It may not, for this reason.
+    Withdrawn(&'static str),
 }
 
 /// The next version, which serves.
@@ -80,7 +80,8 @@ impl Rising {
         }
     }
 
-    fn settle(&self, process: u32, Estate { sockets, admin }: Estate) -> Result<BTreeSet<String>, String> {
+    fn settle(&self, process: u32, estate: Estate) -> Result<BTreeSet<String>, String> {
+        let Estate { sockets, admin } = estate;
         let failed = |error: io::Error| match error.kind() {
             // It may have said why.
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
@@ -106,8 +107,8 @@ impl Rising {
         }
         {
             let mut leave = self.leave();
-            if *leave == Leave::Withdrawn {
-                return Err(WITHDRAWN.to_owned());
+            if let Leave::Withdrawn(why) = *leave {
+                return Err(why.to_owned());
             }
             *leave = Leave::Given;
         }
@@ -146,27 +147,36 @@ impl Rising {
 
     fn gone(&self, process: u32) -> String {
         match *self.leave() {
-            Leave::Withdrawn => WITHDRAWN.to_owned(),
+            Leave::Withdrawn(why) => why.to_owned(),
             _ => format!(
                 "process {process} has ended before it served: what it said of that is on stderr, with the log"
             ),
         }
     }
 
-    /// It may not begin any more; whether that is so, and it has not been told to.
-    pub(in super::super) fn withdraw(&self) -> bool {
+    /// It may not begin any more, for this reason; whether it had not been told to.
+    pub(in super::super) fn withdraw(&self, why: &'static str) -> bool {
         let mut leave = self.leave();
         if *leave == Leave::Given {
             return false;
         }
-        *leave = Leave::Withdrawn;
+        *leave = Leave::Withdrawn(why);
         self.talk.hang_up();
         true
     }
 
+    /// Somebody wants the host to end, for this reason: so does this one, whether it has begun or not. To say so again is to
+    /// want it at once.
+    pub(in super::super) fn end(&self, why: &'static str) {
+        if !self.withdraw(why) {
+            // It may have ended.
+            let _ = self.talk.say(&FromOld::Drain, None);
+        }
+    }
+
     /// Waits a moment for one that ends by itself: it has something to say on stderr.
     fn see_off(&self) {
-        if *self.leave() != Leave::Withdrawn {
+        if !matches!(*self.leave(), Leave::Withdrawn(_)) {
             let until = Instant::now() + LAST_WORDS_MAX;
             while let Ok(Some(_)) = self.talk.receive(Some(until)) {}
         }
@@ -199,15 +209,7 @@ impl Successor {
         // Where there is no room, it has the same to read already.
         let _ = self.rising.talk.mention(&FromOld::Look);
     }
-
-    /// Has it end as well.
-    pub(in super::super) fn drain(&self) {
-        // It may have ended.
-        let _ = self.rising.talk.say(&FromOld::Drain, None);
-    }
 }
-
-const WITHDRAWN: &str = "the host is ending";
 
 /// From its start to its first words.
 const GREETED_MAX: Duration = Duration::from_secs(20);
@@ -219,3 +221,30 @@ const BEGIN_MAX: Duration = Duration::from_secs(60);
 const TAKEN_MAX: Duration = Duration::from_secs(10);
 /// Until it is ended, if it does not end.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_to_end_ends_with_the_next_version_whether_that_has_begun_or_not() {
+        let pair = || {
+            let (rising, theirs) = Rising::new().expect("a pair");
+            (rising, Talk::over(theirs).expect("it is such a socket"))
+        };
+        let (rising, theirs) = pair();
+        rising.end("why");
+        assert_eq!(*rising.leave(), Leave::Withdrawn("why"));
+        assert_eq!(rising.gone(1), "why");
+        assert!(theirs.hear::<FromOld>(None).expect("it is the end").is_none());
+
+        let (rising, theirs) = pair();
+        *rising.leave() = Leave::Given;
+        for _ in 0..2 {
+            rising.end("why");
+            let (said, _): (FromOld, _) = theirs.hear(None).expect("it is a message").expect("it is there");
+            assert_eq!(said, FromOld::Drain);
+        }
+        assert_eq!(*rising.leave(), Leave::Given);
+    }
+}

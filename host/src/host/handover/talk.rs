@@ -99,12 +99,13 @@ impl Talk {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let mut into = [IoSliceMut::new(&mut bytes)];
-        let received = retry_on_intr(|| recvmsg(&self.0, &mut into, &mut beside, RecvFlags::CMSG_CLOEXEC));
-        let received = match received {
-            // It went with something unread.
-            Err(Errno::CONNRESET) => return Ok(None),
-            received => received?,
-        };
+        let mut receive =
+            || retry_on_intr(|| recvmsg(&self.0, &mut into, &mut beside, RecvFlags::CMSG_CLOEXEC));
+        let received = match receive() {
+            // It went with something unread, which is told first, and once: what it said before that is still there.
+            Err(Errno::CONNRESET) => receive(),
+            received => received,
+        }?;
         if received.flags.contains(ReturnFlags::CTRUNC) {
             return Err(io::Error::other("no descriptor is left for what is handed on: see `ulimit -n`"));
         }
@@ -166,6 +167,18 @@ mod tests {
         assert!(theirs.hear::<String>(None).expect("it is the end").is_none());
         drop(pipe);
         assert_eq!(reader.read(&mut [0]).expect("it is a pipe"), 0, "nobody else has the writer");
+    }
+
+    #[test]
+    fn the_last_words_of_who_has_not_heard_everything_come_still() {
+        let (ours, theirs) = Talk::pair().expect("a pair");
+        let theirs = Talk::over(theirs).expect("it is such a socket");
+        ours.say(&"never read", None).expect("there is room");
+        theirs.say(&"why", None).expect("there is room");
+        drop(theirs);
+        let (why, _): (String, _) = ours.hear(None).expect("it is text").expect("it is there");
+        assert_eq!(why, "why");
+        assert!(ours.hear::<String>(None).expect("it is the end").is_none());
     }
 
     #[test]

@@ -118,12 +118,14 @@ impl Host {
         self.carry_out(change)?;
         self.register();
         self.registry.set_phase(Phase::Ready);
-        match &predecessor {
-            // What it is told then, the service manager takes from this one.
-            Some(predecessor) => self.take_place_of(predecessor)?,
-            None => self.notify.ready(&self.summary()),
+        if predecessor.is_none() {
+            self.notify.ready(&self.summary());
         }
         self.begin_watchdog()?;
+        if let Some(predecessor) = &predecessor {
+            // The last that may fail: from here on the other one ends. The service manager takes from it what it is told then.
+            self.take_place_of(predecessor)?;
+        }
         Ok(self)
     }
 }

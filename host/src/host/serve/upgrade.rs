@@ -95,11 +95,10 @@ impl Host {
         Ok(Estate { sockets, admin })
     }
 
-    /// The next version is not wanted any more, as this one ends.
-    pub(super) fn withdraw(&self) {
+    /// This one is to end, and with it the next version that gets ready.
+    pub(super) fn end_rising(&self) {
         if let Some(Upgrade::Rises { rising, .. }) = &self.upgrade {
-            // If it has begun meanwhile, it is told to end when it says so.
-            rising.withdraw();
+            rising.end(ENDING);
         }
     }
 
@@ -147,7 +146,7 @@ impl Host {
     /// Both accept. From here on only the next version does.
     fn hand_over(&mut self, successor: Successor, order: Option<Order>) {
         if self.wishes.begun() {
-            successor.drain();
+            // So it has been told to end as well.
             return self.refuse_upgrade(ENDING.to_owned(), order);
         }
         let successor = Arc::new(successor);

@@ -53,11 +53,15 @@ pub(super) fn pass_on(fd: &OwnedFd) {
     }
 }
 
-/// Tells a worker of each socket that is waited on.
+/// Tells a worker of each socket that is waited on, and who else is to know.
 pub(crate) fn look_again() {
     let sockets: Vec<_> = waiting().values().cloned().collect();
     for entries in sockets {
         tell_one(&entries);
+    }
+    // Whoever says so knows nothing of an heir that has come meanwhile.
+    if let Some(heir) = HEIR.get() {
+        heir();
     }
 }
 
@@ -94,3 +98,22 @@ static HEIR: OnceLock<Box<Heir>> = OnceLock::new();
 
 /// By the socket's cookie.
 static WAITING: Mutex<BTreeMap<u64, Vec<(WorkerId, SocketKey)>>> = Mutex::new(BTreeMap::new());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// By this test's thread, as others may have connections that nobody waits for.
+        static TOLD: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// The first of three processes has been told of a connection, and knows of the second alone.
+    #[test]
+    fn what_is_passed_on_goes_to_the_last_heir() {
+        set_heir(Box::new(|| TOLD.set(TOLD.get() + 1)));
+        look_again();
+        assert_eq!(TOLD.get(), 1);
+    }
+}
