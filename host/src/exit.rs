@@ -115,6 +115,17 @@ pub enum StartError {
         /// What happened.
         why: String,
     },
+    /// The host before has rolled it back, and no other has the version from before.
+    #[error(
+        "the tenant `{tenant}`: the version that the file says is held back by the host before ({why}), and that alone has the \
+         one from before: put the file right and reload, or bring it again with `conet-host reload --retry`, and upgrade then"
+    )]
+    HeldBack {
+        /// Whose.
+        tenant: String,
+        /// What was wrong with it.
+        why: String,
+    },
     /// A socket that the process was started with cannot be listened on.
     #[error(transparent)]
     Given(#[from] Unusable),
@@ -220,7 +231,8 @@ impl StartError {
             StartError::TooLarge { .. }
             | StartError::Scan { .. }
             | StartError::Load { .. }
-            | StartError::Rehearsal { .. } => Exit::Refused,
+            | StartError::Rehearsal { .. }
+            | StartError::HeldBack { .. } => Exit::Refused,
             StartError::Bind { .. } | StartError::Admin { .. } => Exit::Bind,
             StartError::Machine(_)
             | StartError::Driver(_)

@@ -1,14 +1,15 @@
 //! Upgrades that do not come about: the host serves on as if nothing had been.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread;
 
 use conet_tests::admin::Socket;
 use conet_tests::config::Config;
-use conet_tests::host::Launch;
+use conet_tests::host::{Host, Launch};
 use conet_tests::process::Signal;
 use conet_tests::upgrade::{Program, ask, command, upgrade, version, waits_for, who};
 use conet_tests::{PATIENCE, artifacts};
@@ -228,4 +229,82 @@ fn the_first_process_of_a_container_refuses() {
     let [inner] = host.process().children()[..] else { panic!("unshare has one child: {host:?}") };
     inner.signal(Signal::TERM);
     host.wait_exit().assert_code(0);
+}
+
+/// A handler that traps on so many of 100 messages, and says which version it is.
+fn traps(socket: &Socket, number: usize, traps: u8) -> Config {
+    let env = format!("env = {{ VERSION = \"{number:04}\", TRAPS = \"{traps}\" }}");
+    Config::host(&socket.line()).handler("v", "traps", &env)
+}
+
+/// What a new connection is answered, which may be cut off.
+fn asked(host: &Host) -> Option<String> {
+    let (mut stream, mut answer) = (TcpStream::connect(host.addr_of("v")).ok()?, [0; 4]);
+    stream.write_all(b"!").and_then(|()| stream.read_exact(&mut answer)).ok()?;
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Sends what traps until the version that does has been rolled back, and nobody has it any more.
+fn trap(host: &Host, times: usize) {
+    while host.stderr().matches("rolled back to the version before").count() < times {
+        asked(host);
+    }
+    while asked(host).as_deref() != Some("0001") {}
+}
+
+/// The next process has no version from before, and would serve the one that failed.
+#[test]
+fn what_was_rolled_back_is_held_back_from_the_next_process() {
+    let socket = Socket::new();
+    let panics = |lines: &str| Config::host(&socket.line()).handler("v", "panic", lines);
+    // Another version is another matter, and where nothing is rolled back, nothing is held back.
+    for other in [traps(&socket, 3, 0), panics("rollback = \"off\"")] {
+        let mut config = traps(&socket, 1, 0);
+        let host = Launch::serve(&config).start();
+        let refused = || {
+            let refused = socket.post("/upgrade");
+            let says = "the tenant `v`: the version that the file says is held back by the host before (";
+            let body = &refused.assert(409).body;
+            assert!(body.contains(says) && body.contains("serves on"), "{refused:?}");
+            assert_eq!(who(&socket), host.process().id());
+            assert_eq!(asked(&host).as_deref(), Some("0001"));
+        };
+        assert_eq!(asked(&host).as_deref(), Some("0001"));
+        // By what it is made by, and by its component, whatever else has changed.
+        config.replace(traps(&socket, 2, 100));
+        socket.post("/reload").assert(200);
+        trap(&host, 1);
+        refused();
+        config.replace(panics(""));
+        socket.post("/reload").assert(200);
+        trap(&host, 2);
+        refused();
+        config.replace(panics("weight = 2"));
+        refused();
+        config.replace(other);
+        upgrade(&host, &socket, 1).stop();
+        host.wait_exit().assert_code(0);
+    }
+}
+
+/// The next process has been told of what was held back before that.
+#[test]
+fn a_roll_back_ends_an_upgrade_that_is_under_way() {
+    let socket = Socket::new();
+    let program = Program::host();
+    let mut config = traps(&socket, 1, 0);
+    let host = Launch::serve(&config).binary(&program.0).start();
+    assert_eq!(asked(&host).as_deref(), Some("0001"));
+    config.replace(traps(&socket, 2, 100));
+    socket.post("/reload").assert(200);
+    let pipe = artifacts::scratch().join("upgrade-rolls-back");
+    program.becomes(&waits_for(&pipe));
+    host.signal(Signal::USR2);
+    socket.wait("/tenants", |response| response.body.contains("\"phase\":\"upgrading\""));
+    trap(&host, 1);
+    host.wait_line("this process serves on: a tenant was rolled back meanwhile");
+    assert_eq!(asked(&host).as_deref(), Some("0001"));
+    assert_eq!(who(&socket), host.process().id());
+    host.stop();
+    fs::remove_file(pipe).expect("it is ours");
 }

@@ -5,7 +5,8 @@
 //!  the old one                          the new one
 //!  "conet handover 1"            ->
 //!                                <-     "conet handover 1", or why not
-//!  each listening socket, Whole  ->
+//!  each listening socket, what
+//!  is held back, Whole           ->
 //!                                       reads the file, compiles, raises its wall
 //!                                <-     Serves, of each tenant; Ready: or Failed, and it ends
 //!  Go                            ->
@@ -28,6 +29,7 @@ mod successor;
 mod talk;
 
 pub(super) use key::{Handed, Key};
+pub(super) use message::HeldBack;
 pub(super) use predecessor::Word;
 pub use predecessor::{MeetError, Predecessor};
 pub(super) use successor::{Estate, Rising, Successor};

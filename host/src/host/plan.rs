@@ -36,6 +36,11 @@ impl Plan {
         format!("{:?} {}", self.hash, self.served.fingerprint())
     }
 
+    /// A hash of that, for who must not know what it is made by: secrets are among it.
+    pub(super) fn version(&self) -> String {
+        hex(&Sha256::digest(self.fingerprint()).into())
+    }
+
     /// Its tenant's.
     pub(super) fn name(&self) -> &str {
         &self.served.config.name
@@ -81,8 +86,7 @@ fn plan(served: &Served, fibers: bool) -> Result<Plan, Problem> {
     };
     let hash: [u8; 32] = Sha256::digest(&bytes).into();
     if let Some(expected) = served.sha256.as_ref().filter(|expected| expected.value != hash) {
-        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        return Err(Problem::of_file(&expected.span, format!("{path} has another hash: {hex}")));
+        return Err(Problem::of_file(&expected.span, format!("{path} has another hash: {}", hex(&hash))));
     }
     let scan = scan(&bytes, limits.nested_instances_max as u64);
     let scan = scan.map_err(|error| refused(format!("{path}: {error}")))?;
@@ -105,6 +109,10 @@ fn plan(served: &Served, fibers: bool) -> Result<Plan, Problem> {
         )),
         _ => Ok(Plan { served: served.clone(), bytes: bytes.into(), hash, scan, role }),
     }
+}
+
+pub(super) fn hex(hash: &[u8; 32]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn folders(served: &Served) -> impl Iterator<Item = Problem> {

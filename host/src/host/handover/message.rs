@@ -14,7 +14,9 @@ pub(super) const GREETING: &str = "conet handover 1";
 pub(super) enum FromOld {
     /// A listening socket, which comes with it.
     Socket(Key),
-    /// Those were all.
+    /// It may not serve this.
+    Held(HeldBack),
+    /// That was all.
     Whole {
         /// Where its admin's Unix socket is.
         admin: Option<String>,
@@ -27,6 +29,20 @@ pub(super) enum FromOld {
     Look,
     /// Somebody wanted the host to end, just now.
     Drain,
+}
+
+/// A version of a tenant that has been rolled back, for want of which the new one would serve it once more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in super::super) struct HeldBack {
+    /// Whose.
+    pub(in super::super) tenant: String,
+    /// A hash of all that it is made by, as this version of the program has that.
+    pub(in super::super) version: String,
+    /// The hash of its component, if the version before had another one.
+    pub(in super::super) component: Option<String>,
+    /// What was wrong with it.
+    pub(in super::super) why: String,
 }
 
 /// By the new one.
@@ -62,6 +78,15 @@ mod tests {
             (
                 FromOld::Socket(of("127.0.0.1:0", Some(("a".to_owned(), 1)))),
                 r#"{"socket":{"handler":{"address":"127.0.0.1:0","of":["a",1]}}}"#,
+            ),
+            (
+                FromOld::Held(HeldBack {
+                    tenant: "a".to_owned(),
+                    version: "f0".to_owned(),
+                    component: None,
+                    why: "it traps".to_owned(),
+                }),
+                r#"{"held":{"tenant":"a","version":"f0","component":null,"why":"it traps"}}"#,
             ),
             (FromOld::Whole { admin: None }, r#"{"whole":{"admin":null}}"#),
             (FromOld::Go, r#""go""#),

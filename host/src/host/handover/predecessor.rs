@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Handed,
-    message::{FromNew, FromOld, GREETING},
+    message::{FromNew, FromOld, GREETING, HeldBack},
     talk::{MESSAGE_BYTES_MAX, Talk},
 };
 use crate::wall::launcher::SUCCEEDS;
@@ -24,6 +24,8 @@ pub struct Predecessor {
     /// Its number.
     pub(in super::super) process: String,
     handed: Arc<Mutex<Handed>>,
+    /// What it has rolled back.
+    pub(in super::super) held: Vec<HeldBack>,
     /// Where its admin's Unix socket is.
     admin: Option<String>,
 }
@@ -72,7 +74,7 @@ impl Predecessor {
             return Err(error);
         }
         talk.say_text(GREETING)?;
-        let mut handed = Handed::default();
+        let (mut handed, mut held) = (Handed::default(), Vec::new());
         let admin = loop {
             match talk.hear(until)?.ok_or(MeetError::Gone)? {
                 (FromOld::Socket(key), Some(socket)) => {
@@ -82,13 +84,14 @@ impl Predecessor {
                         return Err(error.into());
                     }
                 }
+                (FromOld::Held(version), None) => held.push(version),
                 (FromOld::Whole { admin }, None) => break admin,
                 (other, _) => return Err(io::Error::other(format!("it says {other:?}")).into()),
             }
         };
         let process = process.to_string_lossy().into_owned();
         let (talk, handed) = (Arc::new(talk), Arc::new(Mutex::new(handed)));
-        Ok(Some(Self { talk, process, handed, admin }))
+        Ok(Some(Self { talk, process, handed, held, admin }))
     }
 
     /// What it has handed on, once.
@@ -174,7 +177,8 @@ mod tests {
     fn predecessor() -> (Talk, Predecessor) {
         let (old, new) = Talk::pair().expect("a pair");
         let talk = Arc::new(Talk::over(new).expect("it is such a socket"));
-        (old, Predecessor { talk, process: "1".to_owned(), handed: Arc::default(), admin: None })
+        let (process, handed, held) = ("1".to_owned(), Arc::default(), Vec::new());
+        (old, Predecessor { talk, process, handed, held, admin: None })
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Key,
-    message::{FromNew, FromOld, GREETING},
+    message::{FromNew, FromOld, GREETING, HeldBack},
     talk::Talk,
 };
 use crate::wall::Launcher;
@@ -19,6 +19,8 @@ use crate::wall::Launcher;
 pub(in super::super) struct Estate {
     /// Listening sockets.
     pub(in super::super) sockets: Vec<(Key, OwnedFd)>,
+    /// What has been rolled back.
+    pub(in super::super) held: Vec<HeldBack>,
     /// Where the admin's Unix socket is.
     pub(in super::super) admin: Option<String>,
 }
@@ -81,7 +83,7 @@ impl Rising {
     }
 
     fn settle(&self, process: u32, estate: Estate) -> Result<BTreeSet<String>, String> {
-        let Estate { sockets, admin } = estate;
+        let Estate { sockets, held, admin } = estate;
         let failed = |error: io::Error| match error.kind() {
             // It may have said why.
             io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
@@ -94,6 +96,9 @@ impl Rising {
         self.greeted(process)?;
         for (key, socket) in sockets {
             self.talk.say(&FromOld::Socket(key), Some(socket.as_fd())).map_err(failed)?;
+        }
+        for version in held {
+            self.talk.say(&FromOld::Held(version), None).map_err(failed)?;
         }
         self.talk.say(&FromOld::Whole { admin }, None).map_err(failed)?;
         let until = Instant::now() + READY_MAX;

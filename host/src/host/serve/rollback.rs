@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tracing::{error, warn};
 
 use super::{
-    super::plan::Plan,
+    super::{
+        handover::{HeldBack, Predecessor},
+        plan::{Plan, hex},
+    },
     Host,
     running::Running,
     trial::{Verdict, Version},
@@ -26,6 +29,8 @@ pub(super) struct Rollbacks {
 pub(super) struct Held {
     /// Of what it is made by: another one is another version.
     pub(super) fingerprint: String,
+    /// The same for another process.
+    told: HeldBack,
     pub(super) why: String,
     /// What is served in its place.
     pub(super) plan: Arc<Plan>,
@@ -34,6 +39,11 @@ pub(super) struct Held {
 impl Rollbacks {
     pub(super) fn held(&self) -> &BTreeMap<String, Held> {
         &self.held
+    }
+
+    /// For a process that has none of the versions before, and may not take over with one of these.
+    pub(super) fn held_back(&self) -> Vec<HeldBack> {
+        self.held.values().map(|held| held.told.clone()).collect()
     }
 
     /// Only these are held back from now on.
@@ -68,7 +78,7 @@ impl Host {
 
     fn failed(&mut self, number: usize, why: &str, before: Option<Version>) {
         let Some(running) = self.tenants.get(&number) else { return };
-        let (tenant, fingerprint) = (running.context().name.clone(), running.plan.fingerprint());
+        let (tenant, failed) = (running.context().name.clone(), running.plan.clone());
         let Some(before) = before else {
             warn!(%tenant, "{why}, and there is no version before this one that did better: it serves on");
             return;
@@ -77,12 +87,15 @@ impl Host {
         match self.bring_back(number, &before) {
             Ok(()) => {
                 *self.rollbacks.counts.entry(tenant.clone()).or_default() += 1;
+                self.withdraw_rising();
                 error!(
                     %tenant,
                     "rolled back to the version before: {why}. The new one is held back until the file, or what it names, makes \
                      another one of it, or until `conet-host reload --retry`"
                 );
-                self.rollbacks.held.insert(tenant, Held { fingerprint, why: why.to_owned(), plan });
+                let (told, why) = (held_back(&failed, &plan, why), why.to_owned());
+                let fingerprint = failed.fingerprint();
+                self.rollbacks.held.insert(tenant, Held { fingerprint, told, why, plan });
             }
             Err(error) => {
                 error!(%tenant, "{why}, and the version before cannot come back, so this one serves on: {error}");
@@ -108,4 +121,31 @@ impl Host {
         self.sockets = sockets;
         Ok(())
     }
+}
+
+/// As the version that `failed` is told of, whose place the one from before has.
+fn held_back(failed: &Plan, before: &Plan, why: &str) -> HeldBack {
+    HeldBack {
+        tenant: failed.name().to_owned(),
+        version: failed.version(),
+        component: (failed.hash != before.hash).then(|| hex(&failed.hash)),
+        why: why.to_owned(),
+    }
+}
+
+/// An error if one of these is held back by the host before this one: that serves on, with what it has in its place.
+pub(super) fn refuse_held_back(predecessor: &Predecessor, plans: &[Arc<Plan>]) -> Result<(), StartError> {
+    let refused = |plan: &Arc<Plan>| predecessor.held.iter().find(|held| is_held_back(plan, held));
+    let may = plans.iter().filter(|plan| plan.served.rollback.is_some());
+    match may.filter_map(refused).next() {
+        Some(HeldBack { tenant, why, .. }) => {
+            Err(StartError::HeldBack { tenant: tenant.clone(), why: why.clone() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Another version of the program may have another way to say what a tenant is made by, so the component is enough.
+fn is_held_back(plan: &Plan, HeldBack { tenant, version, component, .. }: &HeldBack) -> bool {
+    plan.name() == tenant && (plan.version() == *version || *component == Some(hex(&plan.hash)))
 }

@@ -25,7 +25,7 @@ use super::{
     },
     Host, ServeOptions,
     ready::Ready,
-    rollback::Rollbacks,
+    rollback::{Rollbacks, refuse_held_back},
     sockets::{Sockets, unasked},
 };
 use crate::{
@@ -49,6 +49,9 @@ impl Host {
         let ServeOptions { config, source, given, changes, format, predecessor } = options;
         let signals = take_signals(true)?;
         let plans = plans(&config, &source)?;
+        if let Some(predecessor) = &predecessor {
+            refuse_held_back(predecessor, &plans)?;
+        }
         let path = PathBuf::from(&source.name);
         let design = design(&config, &path)?;
         let counters = Arc::new(HostCounters::default());

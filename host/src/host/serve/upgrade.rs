@@ -80,7 +80,7 @@ impl Host {
         Ok((thread, rising))
     }
 
-    /// All listening sockets.
+    /// All listening sockets, and what must not be served.
     fn estate(&self) -> io::Result<Estate> {
         let mut sockets = self.sockets.duplicates()?;
         sockets.extend(self.doors.duplicates()?);
@@ -92,13 +92,21 @@ impl Host {
             sockets.extend(running.bound()?);
         }
         let admin = self.doors.path().and_then(|path| path.to_str()).map(str::to_owned);
-        Ok(Estate { sockets, admin })
+        Ok(Estate { sockets, held: self.rollbacks.held_back(), admin })
     }
 
     /// This one is to end, and with it the next version that gets ready.
     pub(super) fn end_rising(&self) {
         if let Some(Upgrade::Rises { rising, .. }) = &self.upgrade {
             rising.end(ENDING);
+        }
+    }
+
+    /// A tenant has been rolled back, of which the next version knows nothing.
+    pub(super) fn withdraw_rising(&self) {
+        if let Some(Upgrade::Rises { rising, .. }) = &self.upgrade {
+            // If it has begun, it is too late.
+            rising.withdraw(ROLLED_BACK);
         }
     }
 
@@ -223,6 +231,7 @@ impl Host {
     }
 }
 
+const ROLLED_BACK: &str = "a tenant was rolled back meanwhile: put the file right, and ask again";
 /// Its end is the end of its container, or of the machine.
 const PROCESS_1: &str =
     "this host is process 1, and its container ends with it: replace the container, by one of the new image";
