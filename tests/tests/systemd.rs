@@ -175,6 +175,29 @@ fn a_watchdog_hears_of_the_host_again_and_again() {
     drop((host, spinners));
 }
 
+/// The main thread waits for an instance of each new version: that is no reason to be killed.
+#[test]
+fn a_watchdog_hears_of_a_host_that_tries_out_a_version_for_long() {
+    let manager = Manager::at_a_path();
+    let mut config = Config::new().handler("h", "echo-handler", "");
+    let launch = manager.of(Launch::serve(&config)).process_env("WATCHDOG_USEC", "40000");
+    let host = launch.start();
+    manager.wait("READY=1");
+    let spins = artifacts::text_component("handler_start_spin");
+    // It is compiled for the first one, and found for the second.
+    let told = ["10ms", "3s"].map(|start| {
+        let lines = format!("listen = [\"127.0.0.1:0\"]\n[tenant.limits]\nstart = {start:?}");
+        config.replace(Config::new().component("spins", &spins, &lines));
+        host.signal(Signal::HUP);
+        manager.wait("RELOADING=1");
+        let told = std::iter::from_fn(|| Some(manager.next().swap_remove(0)));
+        told.take_while(|told| told != "READY=1").filter(|told| told == "WATCHDOG=1").count()
+    });
+    // It asks every 10 ms, and could have done so 300 times.
+    assert!(told[1] > 100, "{told:?}");
+    host.stop();
+}
+
 #[test]
 fn a_watchdog_of_another_process_is_left_alone() {
     let manager = Manager::at_a_path();

@@ -149,6 +149,13 @@ impl Host {
         Ok(())
     }
 
+    /// The main thread waits for something that may take long: instances of strangers' components are made one by one.
+    fn beat(&self) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.beat();
+        }
+    }
+
     /// Those of a ground that only old versions stand on as well.
     fn watch_workers(&self) {
         let Some(watchdog) = &self.watchdog else { return };

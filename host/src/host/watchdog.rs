@@ -2,7 +2,7 @@
 //! they are asked to do. A thread of its own asks, or who hangs would not be noticed.
 
 use std::{
-    io,
+    io, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -65,7 +65,7 @@ impl Watchdog {
                         alive();
                     }
                     // Once for each time that it happens.
-                    Err(who) if !std::mem::replace(&mut told, true) => {
+                    Err(who) if !mem::replace(&mut told, true) => {
                         error!("{who} not been heard of for {turn:?}: the service manager's watchdog is left waiting");
                     }
                     Err(_) => {}
@@ -80,7 +80,7 @@ impl Watchdog {
 
     /// From now on these workers are asked.
     pub(super) fn set_workers(&self, workers: impl Iterator<Item = Handle>) {
-        lock(&self.asked).workers = workers.map(|worker| (worker, Arc::default())).collect();
+        lock(&self.asked).set_workers(workers);
     }
 
     /// The main thread gets on with something that takes long.
@@ -90,6 +90,16 @@ impl Watchdog {
 }
 
 impl Asked {
+    /// Those that were asked before owe what they owe: one that hangs is none the better for a reload.
+    fn set_workers(&mut self, workers: impl Iterator<Item = Handle>) {
+        let before = mem::take(&mut self.workers);
+        let pulse = |worker: &Handle| {
+            let known = before.iter().find(|(one, _)| one.id() == worker.id());
+            known.map(|(_, pulse)| pulse.clone()).unwrap_or_default()
+        };
+        self.workers = workers.map(|worker| (worker.clone(), pulse(&worker))).collect();
+    }
+
     /// Asks all of them, if they have answered; or says who has not.
     fn turn(&self) -> Result<(), String> {
         let silent = self.workers.iter().filter(|(_, pulse)| pulse.owes()).count();
@@ -189,6 +199,25 @@ mod tests {
         assert_eq!(asked.turn(), Ok(()));
         answer(&happened);
         assert_eq!(happened.try_iter().count(), 1, "three questions were asked, and two taken");
+        worker.stop();
+        worker.join().expect("it ends");
+    }
+
+    /// Tenants come and go more often than it is asked.
+    #[test]
+    fn a_worker_that_hangs_is_not_forgiven_when_others_are_asked_as_well() {
+        let (mut asked, happened, worker) = asked();
+        let (go_on, wait) = channel::<()>();
+        asked.workers[0].0.spawn(move || async move { assert!(wait.recv().is_err()) }).expect("it runs");
+        assert_eq!(asked.turn(), Ok(()));
+        answer(&happened);
+        for _ in 0..3 {
+            asked.set_workers([worker.handle()].into_iter());
+            assert_eq!(asked.turn(), Err("1 of 1 workers have".to_owned()));
+        }
+        drop(go_on);
+        wait_for_the_worker(&asked);
+        assert_eq!(asked.turn(), Ok(()));
         worker.stop();
         worker.join().expect("it ends");
     }

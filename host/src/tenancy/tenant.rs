@@ -3,7 +3,11 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener as StdListener},
-    sync::{Arc, atomic::Ordering, mpsc},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{self, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
@@ -144,8 +148,8 @@ impl Tenant {
         listener.local_addr()
     }
 
-    /// Makes an instance, calls nothing in it and drops it: why that fails.
-    pub fn rehearse(&self) -> Result<(), String> {
+    /// Makes an instance, calls nothing in it and drops it: why that fails. Calls `waits` now and then while it does.
+    pub fn rehearse(&self, waits: impl Fn()) -> Result<(), String> {
         let (done, ended) = mpsc::channel();
         let sandbox = self.sandbox.clone();
         let rehearse = move || async move {
@@ -158,7 +162,16 @@ impl Tenant {
         // It has its CPU time in turn with the others.
         let start_max = self.context().limits.start_max.unwrap_or_default();
         let patience = REHEARSAL_MAX + start_max * REHEARSAL_STARTS;
-        match ended.recv_timeout(patience) {
+        let until = Instant::now() + patience;
+        let ended = loop {
+            waits();
+            let left = until.saturating_duration_since(Instant::now());
+            match ended.recv_timeout(left.min(REHEARSAL_STEP)) {
+                Err(RecvTimeoutError::Timeout) if !left.is_zero() => {}
+                ended => break ended,
+            }
+        };
+        match ended {
             Ok(Ended::Trapped(trapped)) => Err(trapped.cause),
             Ok(Ended::Exit(code)) => Err(format!("it exits with {code} when an instance is made")),
             Ok(Ended::Returned(_)) => Ok(()),
@@ -198,6 +211,8 @@ impl Tenant {
 const REHEARSAL_MAX: Duration = Duration::from_secs(5);
 /// And so many times what it may take by its own limit.
 const REHEARSAL_STARTS: u32 = 8;
+/// How often who waits for that says so.
+const REHEARSAL_STEP: Duration = Duration::from_millis(10);
 
 /// Serves on this worker until the shutdown, or until the listener fails.
 async fn serve(sandbox: &Arc<Sandbox>, role: Role, spare: &Spare) -> Result<(), ErrorCode> {

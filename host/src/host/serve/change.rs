@@ -56,14 +56,10 @@ impl Host {
             let number = self.number();
             let before = before.map(|(_, running)| running);
             let running = Running::new(&maker, plan, component, number, before)?;
-            if let Some(watchdog) = &self.watchdog {
-                // Instances of strangers' components are made one by one.
-                watchdog.beat();
-            }
             let is_new = !is_same || before.is_some_and(Running::is_on_trial);
             let rule = plan.served.rollback.filter(|_| is_new);
             let running = running.on_trial(rule.map(|rule| Trial::new(rule, spares.remove(name))));
-            if rehearse && let Err(why) = running.tenant.rehearse() {
+            if rehearse && let Err(why) = running.tenant.rehearse(|| self.beat()) {
                 return Err(StartError::Rehearsal { tenant: name.to_owned(), why });
             }
             *(if before.is_some() { &mut changed } else { &mut added }) += 1;

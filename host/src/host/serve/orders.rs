@@ -64,7 +64,7 @@ impl Host {
         let next = self.number();
         let running = before.again(&self.maker(&self.ground), next).map_err(stays)?;
         let listeners = self.sockets.of(&running.plan.served).map_err(|error| stays(error.into()))?;
-        running.tenant.rehearse().map_err(|why| format!("{name} goes on as it was: {why}"))?;
+        running.tenant.rehearse(|| self.beat()).map_err(|why| format!("{name} goes on as it was: {why}"))?;
         self.succeed(number, next, running, listeners).map_err(stays)?;
         let left = counted(left);
         Ok(format!("{name} has begun anew; {left} from before may take {drain_max:?} to finish"))
