@@ -36,6 +36,13 @@ impl Listening {
     }
 }
 
+impl Listens {
+    /// Which one.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 impl Drop for Listens {
     fn drop(&mut self) {
         let mut addresses = self.listening.lock();

@@ -134,9 +134,7 @@ impl Host {
         let now = Instant::now();
         for number in numbers {
             let Some(mut running) = self.tenants.remove(number) else { continue };
-            let name = &running.context().name;
-            let stays = |other: &Running| other.leaves_at.is_none() && other.context().name == *name;
-            let has_successor = self.tenants.values().any(stays);
+            let has_successor = self.tenants.values().any(|other| other.succeeds(&running));
             running.leave(now, has_successor);
             self.tenants.insert(*number, running);
         }

@@ -247,6 +247,14 @@ impl Running {
         Ok(shared.duplicates()?.into_iter().map(key).collect())
     }
 
+    /// Whether it serves in the place of that other version, and has all of what waits to be accepted there.
+    pub(super) fn succeeds(&self, other: &Self) -> bool {
+        let listens = |at: &Listens| self.listens.iter().any(|own| own.address() == at.address());
+        self.leaves_at.is_none()
+            && self.context().name == other.context().name
+            && other.listens.iter().all(listens)
+    }
+
     /// Begins its end: nothing new is accepted, and what is under way may take as long as the drain. Its successor has what
     /// waits to be accepted.
     pub(super) fn leave(&mut self, now: Instant, has_successor: bool) {
