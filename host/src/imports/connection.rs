@@ -73,11 +73,17 @@ impl Connection {
     }
 
     /// One that the host has accepted.
-    pub fn accepted(accepted: Accepted, fate: Arc<Fate>) -> Self {
+    fn accepted(accepted: Accepted, fate: Arc<Fate>) -> Self {
         let Accepted { stream, visit, admission, tally, .. } = accepted;
-        let mut connection = Self::new(stream, admission, fate).with(visit);
-        connection.tally = Some(tally);
+        let mut connection = Self::new(stream, admission, fate);
+        connection.begin_telling(visit, tally);
         connection
+    }
+
+    /// It is a coroutine's from now on: how it ends is told and counted by these.
+    pub(super) fn begin_telling(&mut self, visit: Option<Box<Visit>>, tally: Tally) {
+        self.enter(visit);
+        self.tally = Some(tally);
     }
 
     /// One that the guest has opened.
@@ -85,15 +91,16 @@ impl Connection {
         let told = fate.context().access_log.is_some();
         let peer = told.then(|| stream.peer_addr().ok()).flatten();
         let visit = peer.map(|peer| Visit::opened(fate.context(), peer));
-        Self::new(stream, permit, fate).with(visit)
+        let mut connection = Self::new(stream, permit, fate);
+        connection.enter(visit);
+        connection
     }
 
-    fn with(mut self, visit: Option<Box<Visit>>) -> Self {
+    fn enter(&mut self, visit: Option<Box<Visit>>) {
         self.visit = visit;
         if let Some(visit) = &mut self.visit {
             visit.enter(self.fate.coroutine());
         }
-        self
     }
 
     /// One of a handler, whose peer `watch` looks after.
@@ -137,17 +144,18 @@ impl Connection {
         }
     }
 
-    /// Takes it off this worker. One from a pool, whose place stays here, is `unsupported` and discarded: the guest has
-    /// not let go of it.
+    /// Takes it off this worker. What cannot leave is closed. One from a pool, whose place stays here, is `unsupported` and
+    /// discarded: the guest has not let go of it.
     pub fn pack(mut self) -> Result<Parcel, ErrorCode> {
         match std::mem::replace(&mut self.socket, Socket::Closed) {
             Socket::Own(stream, admission) => {
                 // The next worker does not look after it.
                 self.watching = None;
-                if self.throttle.as_ref().is_some_and(|throttle| throttle.is_busy()) {
-                    return Err(ErrorCode::Busy);
-                }
-                let detached = stream.detach().map_err(|e| code(&e))?;
+                let detached = match self.throttle.as_ref().is_some_and(|throttle| throttle.is_busy()) {
+                    true => Err(ErrorCode::Busy),
+                    false => stream.detach().map_err(|e| code(&e)),
+                };
+                let detached = detached.inspect_err(|_| self.end_by_guest())?;
                 let (visit, tally, throttle) = (self.visit.take(), self.tally.take(), self.throttle.take());
                 Ok(Parcel { detached, admission, visit, tally, came_to: self.came_to, throttle })
             }
@@ -340,8 +348,49 @@ impl Parcel {
     /// Registers it with the current worker, for the instance behind `fate`.
     pub fn unpack(self, fate: Arc<Fate>) -> io::Result<Connection> {
         let Parcel { detached, admission, visit, tally, came_to, throttle } = self;
-        let mut connection = Connection::new(TcpStream::attach(detached)?, admission, fate).with(visit);
+        let mut connection = Connection::new(TcpStream::attach(detached)?, admission, fate);
+        connection.enter(visit);
         (connection.tally, connection.came_to, connection.throttle) = (tally, came_to, throttle);
         Ok(connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::limits::Limits,
+        imports::{Context, View},
+    };
+    use conet_rt::WorkerConfig;
+    use std::{
+        future::{Future, poll_fn},
+        os::unix::net::UnixStream,
+        pin::pin,
+        task::Poll,
+    };
+
+    /// The guest had it, and has given it away.
+    #[test]
+    fn one_that_cannot_leave_its_worker_has_been_served_all_the_same() {
+        let context = Context::test(Limits::default());
+        conet_rt::block_on(WorkerConfig::default(), async {
+            let (socket, _other) = UnixStream::pair().expect("descriptors");
+            let stream = TcpStream::from_fd(socket.into()).expect("a stream socket");
+            let permit = context.connections.try_acquire(1).expect("there are many");
+            let fate = View::new(context.clone(), 1, 1).fate;
+            let mut connection = Connection::new(stream, permit, fate);
+            connection.begin_telling(None, Tally::new(&context.metrics));
+            let mut receiving = pin!(connection.stream().expect("it is open").recv(1));
+            poll_fn(|cx| {
+                assert!(receiving.as_mut().poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            assert_eq!(connection.pack().err(), Some(ErrorCode::Busy));
+        })
+        .expect("a worker");
+        let closed: Vec<_> = context.metrics.closed().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(closed, [(Ending::Finished, 1)]);
     }
 }

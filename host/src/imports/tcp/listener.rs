@@ -105,8 +105,12 @@ impl View {
             Ok(accepted) => accepted,
             Err(code) => return Ok(Err(code)),
         };
-        let peer = accepted.peer;
-        let connection = self.push(Connection::accepted(accepted, self.fate.clone()))?;
+        let Accepted { stream, peer, visit, admission, tally, .. } = accepted;
+        let connection = self.push(Connection::new(stream, admission, self.fate.clone()))?;
+        if let Ok(connection) = &connection {
+            // Without a handle nobody has had it.
+            self.table.get_mut(connection)?.begin_telling(visit, tally);
+        }
         Ok(connection.map(|connection| (connection, peer.into())))
     }
 
@@ -143,5 +147,41 @@ impl View {
         }
         let incoming = Arc::new(Incoming::new(&context, socket, address));
         Ok(Listener { incoming, address, _listens: listens, _share: share, _held: held, _permit: permit })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::limits::Limits,
+        ending::Ending,
+        imports::{Context, tally::Tally},
+    };
+    use conet_rt::{WorkerConfig, net::TcpStream};
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_connection_for_which_the_guest_has_no_handle_is_served_by_nobody() {
+        let context = Context::test(Limits::default());
+        let mut view = View::new(context.clone(), 1, 0);
+        conet_rt::block_on(WorkerConfig::default(), async {
+            let (socket, _other) = UnixStream::pair().expect("descriptors");
+            let permit = context.connections.try_acquire(1).expect("there are many");
+            let accepted = Accepted {
+                stream: TcpStream::from_fd(socket.into()).expect("a stream socket"),
+                peer: ([127, 0, 0, 1], 1).into(),
+                visit: None,
+                admission: permit.into(),
+                tally: Tally::new(&context.metrics),
+                pass: None,
+            };
+            let refused = view.end_accept((Ok(accepted), false)).expect("no trap");
+            assert!(matches!(refused, Err(ErrorCode::LimitExceeded)));
+        })
+        .expect("a worker");
+        assert_eq!(context.connections.used(), 0);
+        let closed: Vec<_> = context.metrics.closed().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(closed, [(Ending::Unserved, 1)]);
     }
 }
