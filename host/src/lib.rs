@@ -35,6 +35,7 @@ pub mod pool;
 pub mod wall;
 
 pub mod access_log;
+pub mod alarm;
 pub mod bandwidth;
 pub mod circuit;
 pub mod clock;

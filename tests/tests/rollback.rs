@@ -397,3 +397,30 @@ fn a_wrong_rule_is_refused_and_told() {
         Launch::check(&config).finish().assert_code(2).assert_stderr(told);
     }
 }
+
+/// One trap takes all of the connections that share its instance.
+#[test]
+fn connections_that_trap_together_count_each() {
+    let file = |guest: &str| {
+        let lines =
+            "isolation = \"shared\"\n[tenant.limits]\ncircuit-traps = \"off\"\nconnections-per-ip = \"off\"";
+        Config::host("shared-instances = true\nworkers = 1").handler("v", guest, lines)
+    };
+    let mut config = file("echo_shared");
+    let host = Launch::serve(&config).start();
+    peer::echo_exact(host.connect_to("v"), 1000);
+    reload(&host, &mut config, file("panic_shared"));
+    let mut all: Vec<_> = (0..100).map(|_| host.connect_to("v")).collect();
+    for one in &mut all {
+        peer::round_trip(one, b"message");
+    }
+    // Those of the version before, if there are any, are echoed.
+    let trapped = all.iter_mut().any(|one| {
+        let sent = one.write_all(b"!").and_then(|()| one.read_exact(&mut [0]));
+        sent.is_err()
+    });
+    assert!(trapped, "{host:?}");
+    host.wait_line("rolled back to the version before");
+    drop(all);
+    host.stop();
+}

@@ -13,6 +13,7 @@ use conet_rt::Group;
 use super::{room::Room, shares::Shares};
 use crate::{
     access_log::{AccessLog, Target},
+    alarm::Alarm,
     circuit::Circuit,
     config::{
         limits::{Limits, PeerLimits},
@@ -61,6 +62,8 @@ pub(super) struct Around<'a> {
     /// Its coroutines are to be seen in it.
     pub(super) roster: Option<Arc<Roster>>,
     pub(super) warnings: Arc<Warnings>,
+    /// Told that something of it has trapped.
+    pub(super) alarm: Alarm,
     /// Where the host itself listens.
     pub(super) closed: Vec<SocketAddr>,
     /// Listened on in place of new sockets.
@@ -79,6 +82,7 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         shares,
         roster,
         warnings,
+        alarm,
         closed,
         given,
     } = around;
@@ -122,6 +126,7 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
             .map(|rate| Rate::new(rate as u64, rate.div_ceil(10) as u64)),
         // Of the host's accept loops, which a program has none of.
         circuit: limits.circuit.as_ref().filter(|_| room.copies == 0).map(Circuit::new),
+        alarm,
         refusals: Seldom::default(),
         bandwidths: Bandwidths::new(&limits.bandwidth),
         attends: limits.peer != PeerLimits::default() || access_log.is_some(),

@@ -30,6 +30,7 @@ use super::{
     workers::start_workers,
 };
 use crate::{
+    alarm::Alarm,
     config::{driver::Driver, machine::Machine, tenant::TenantConfig},
     exit::{Exit, StartError},
     imports::{
@@ -175,6 +176,7 @@ impl Host {
             // It has no admin.
             roster: None,
             warnings: Arc::new(Warnings::new(&config.name, config.warn)),
+            alarm: Alarm::default(),
             closed: Vec::new(),
             given: given.clone(),
         };
@@ -274,7 +276,7 @@ impl Host {
                 self.say(format_args!("cannot accept connections any more: {code:?}"));
                 Some(Exit::Guest(1))
             }
-            Event::ListenerTried => None,
+            Event::ListenerTried | Event::Trapped => None,
             Event::Drained => Some(Exit::Done),
         }
     }

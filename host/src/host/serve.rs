@@ -302,6 +302,8 @@ impl Host {
             }
             Event::ListenerTried => running.failed -= 1,
             Event::Ended { copy, ended } => running.ended(copy, &ended),
+            // It is judged after every occurrence.
+            Event::Trapped => {}
         }
     }
 

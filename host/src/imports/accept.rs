@@ -272,6 +272,7 @@ async fn refuse_all(context: &Context, listener: &TcpListener) -> io::Error {
 pub fn tell_of_circuit(context: &Context, change: Option<Change>) {
     if let Some(change) = change {
         warn!(tenant = %context.name, "{change}");
+        context.alarm.ring();
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     access_log::AccessLog,
+    alarm::Alarm,
     bindings::net::types::ErrorCode,
     circuit::Circuit,
     config::{
@@ -76,6 +77,8 @@ pub struct Context {
     pub accept_rate: Option<Rate>,
     /// Of a handler that may trap, and goes on.
     pub circuit: Option<Arc<Circuit>>,
+    /// Tells that something of it has trapped, when somebody wants to know.
+    pub alarm: Alarm,
     /// Lets lines about refused connections into the log.
     pub refusals: Seldom,
     /// How much its connections send and receive in a second, if that is limited.
@@ -233,6 +236,7 @@ impl Context {
             addresses: None,
             accept_rate: None,
             circuit: None,
+            alarm: Alarm::default(),
             refusals: Seldom::default(),
             bandwidths: Bandwidths::new(&limits.bandwidth),
             attends: false,

@@ -64,6 +64,7 @@ impl Ended {
     pub fn report(&self, context: &Context, id: u64, peer: Option<SocketAddr>, what: &str) {
         let Self::Trapped(trapped) = self else { return };
         context.metrics.traps.increment();
+        context.alarm.ring();
         if !context.log_gate.opens(&context.name, &context.metrics) {
             return;
         }

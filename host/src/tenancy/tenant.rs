@@ -49,6 +49,8 @@ pub enum Event {
     ListenerTried,
     /// After the shutdown: no coroutine is left.
     Drained,
+    /// Connections have trapped while somebody wanted to know.
+    Trapped,
 }
 
 /// Takes what tenants tell, on any thread. It must not wait.

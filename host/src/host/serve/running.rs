@@ -29,6 +29,7 @@ use super::{
 use crate::{
     access_log::Target,
     admin::State,
+    alarm::Alarm,
     config::{file::Restart, limits::Limits},
     exit::StartError,
     guest_log::GuestLog,
@@ -43,7 +44,10 @@ use crate::{
     messages::Messages,
     metrics::Metrics,
     sandbox::{coroutine::Sandbox, trap::Ended},
-    tenancy::{supervisor::Supervisor, tenant::Tenant},
+    tenancy::{
+        supervisor::Supervisor,
+        tenant::{Event, Tenant},
+    },
     warnings::Warnings,
 };
 
@@ -117,10 +121,13 @@ impl Running {
             .map_err(|why| StartError::Options(format!("the tenant `{}`: {why}", served.config.name)))?;
         let metrics = Arc::new(Metrics::default());
         let warnings = Arc::new(Warnings::new(&served.config.name, served.config.warn));
+        let tell = tell(maker.events, number);
+        let trapped = tell.clone();
         let around = Around {
             streams: streams(&served.config.name, limits, &metrics, &warnings),
             metrics,
             warnings,
+            alarm: Alarm::new(move || trapped(Event::Trapped)),
             closed: maker.closed.to_vec(),
             given: maker.given.clone(),
             resolver: maker.resolver.clone(),
@@ -143,7 +150,7 @@ impl Running {
             })
         });
         let sandbox = Sandbox { context: Arc::new(context), loaded, pooled };
-        let tenant = Tenant::new(sandbox, *role, ground.handles.clone(), tell(maker.events, number));
+        let tenant = Tenant::new(sandbox, *role, ground.handles.clone(), tell);
         Ok(Self {
             tenant,
             plan: plan.clone(),
@@ -196,7 +203,9 @@ impl Running {
     /// How its trial has ended, if it has.
     pub(super) fn judge(&mut self, now: Instant) -> Option<Verdict> {
         let (context, role) = (self.tenant.context(), self.tenant.role());
-        let verdict = self.trial.as_mut()?.judge(now, context, role)?;
+        let trial = self.trial.as_mut()?;
+        context.alarm.arm();
+        let verdict = trial.judge(now, context, role)?;
         self.trial = None;
         Some(verdict)
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::super::{loading::Component, plan::Plan};
-use crate::{config::rollback::Rollback, imports::Context, tenancy::role::Role};
+use crate::{config::rollback::Rollback, ending::Ending, imports::Context, tenancy::role::Role};
 
 /// Its trial.
 #[derive(Clone)]
@@ -55,7 +55,7 @@ impl Trial {
         self.rule.within
     }
 
-    /// When it is to be looked at next. Programs' restarts are told of; of connections that trap, nobody is told.
+    /// When it is to be looked at next. Restarts and traps are told of; that there have been enough connections is not.
     pub(super) fn due(&self, role: Role) -> Instant {
         if role.is_handler() { self.look.min(self.until) } else { self.until }
     }
@@ -65,7 +65,7 @@ impl Trial {
         if let Some(why) = failure(&self.rule, context, role) {
             return Some(Verdict::Failed(why, self.before.take()));
         }
-        self.look = now + if self.before.is_some() { LOOK } else { LOOK_ALONE };
+        self.look = now + LOOK;
         (now >= self.until).then_some(Verdict::Passed)
     }
 }
@@ -106,12 +106,17 @@ impl Counts {
         // Those that an open circuit has refused would have come to the same.
         let refused = of("circuit_refused");
         let connections = of("accepted") + refused;
-        // Coroutines that connections have spawned trap as well.
-        Self { connections, trapped: (of("traps") + refused).min(connections), restarts: of("restarts") }
+        // An instance that traps may have had many connections, or none any more, as with what they have spawned.
+        let trapped = of("traps").max(cut_off_by_traps(context));
+        Self { connections, trapped: (trapped + refused).min(connections), restarts: of("restarts") }
     }
 }
 
-/// From one look to the next: few connections come meanwhile.
-const LOOK: Duration = Duration::from_millis(10);
-/// Of one that nothing would come back for.
-const LOOK_ALONE: Duration = Duration::from_secs(1);
+/// How many connections have ended with their instances.
+fn cut_off_by_traps(context: &Context) -> u64 {
+    let by_trap = |ending: &Ending| matches!(ending, Ending::Trap | Ending::Limit(_));
+    context.metrics.closed().filter(|(ending, _)| by_trap(ending)).map(|(_, count)| count).sum()
+}
+
+/// From one look to the next.
+const LOOK: Duration = Duration::from_secs(1);
