@@ -13,14 +13,14 @@ use crate::{metrics::Metrics, rate::Rate};
 /// A tenant's part in it.
 pub struct AccessLog {
     target: Arc<Target>,
-    rate: Rate,
+    rate: Arc<Rate>,
     metrics: Arc<Metrics>,
 }
 
 impl AccessLog {
-    /// Of a tenant with these counters.
-    pub fn new(target: Arc<Target>, metrics: Arc<Metrics>) -> Self {
-        Self { target, rate: Rate::new(LINES_PER_SECOND, LINES_PER_SECOND), metrics }
+    /// Of a tenant with these counters, at the [`lines_rate`] that it has.
+    pub fn new(target: Arc<Target>, rate: Arc<Rate>, metrics: Arc<Metrics>) -> Self {
+        Self { target, rate, metrics }
     }
 
     /// Takes a line, without waiting.
@@ -31,5 +31,10 @@ impl AccessLog {
     }
 }
 
-/// Of one tenant: no flood of connections to one takes the disk, or the queue, from the others.
+/// Of one tenant: as many as it may have in a second.
+pub fn lines_rate() -> Arc<Rate> {
+    Arc::new(Rate::new(LINES_PER_SECOND, LINES_PER_SECOND))
+}
+
+/// No flood of connections to one takes the disk, or the queue, from the others.
 const LINES_PER_SECOND: u64 = 10_000;

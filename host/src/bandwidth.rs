@@ -24,7 +24,7 @@ use line::{Line, Place};
 #[derive(Debug)]
 pub struct Bandwidth {
     rate: Rate,
-    lot_bytes: u64,
+    lot_bytes: AtomicU64,
     /// Taken of the rate, and not yet used.
     lots: Sharded<Mutex<u64>>,
     /// How many stand in the line, to be read without its lock.
@@ -39,14 +39,22 @@ pub struct Progress(AtomicU64);
 impl Bandwidth {
     /// So many bytes a second.
     pub fn new(per_second: u64) -> Arc<Self> {
-        let burst = burst_bytes(per_second);
-        Arc::new(Self {
-            rate: Rate::new(per_second, burst),
-            lot_bytes: (burst / LOTS_OF_A_BURST).max(1),
+        let bandwidth = Self {
+            rate: Rate::new(per_second, burst_bytes(per_second)),
+            lot_bytes: AtomicU64::new(1),
             lots: Sharded::default(),
             waiting: AtomicUsize::new(0),
             line: Mutex::default(),
-        })
+        };
+        bandwidth.set(per_second);
+        Arc::new(bandwidth)
+    }
+
+    /// It is so many from now on. Who waits for more at once than that lets through has it in its turn.
+    pub fn set(&self, per_second: u64) {
+        let burst = burst_bytes(per_second);
+        self.rate.set(per_second, burst);
+        self.lot_bytes.store((burst / LOTS_OF_A_BURST).max(1), Relaxed);
     }
 
     /// Takes so many, if there are as many and nobody waits.
@@ -60,7 +68,7 @@ impl Bandwidth {
             return true;
         }
         let missing = bytes - *lot;
-        let taken = missing.max(self.lot_bytes);
+        let taken = missing.max(self.lot_bytes.load(Relaxed));
         if self.rate.try_take(taken) {
             *lot = taken - missing;
         } else if self.rate.try_take(missing) {
@@ -92,7 +100,7 @@ impl Bandwidth {
     /// What those who wait want next, as much as is taken at once.
     fn next_lot(&self) -> Option<u64> {
         let mut line = self.line();
-        let wanted = line.wanted(self.lot_bytes);
+        let wanted = line.wanted(self.lot_bytes.load(Relaxed));
         line.served = wanted.is_some();
         wanted
     }

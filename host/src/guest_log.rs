@@ -19,7 +19,7 @@ use crate::{
 /// The log of one tenant's guests.
 pub struct GuestLog {
     tenant: String,
-    rate: Rate,
+    rate: Arc<Rate>,
     line_bytes_max: usize,
     metrics: Arc<Metrics>,
     warnings: Arc<Warnings>,
@@ -38,18 +38,17 @@ pub struct LineWriter {
 }
 
 impl GuestLog {
-    /// A tenant's, of so many bytes a second in lines of so many at most.
+    /// A tenant's, of so many bytes in lines of so many at most.
     pub fn new(
         tenant: &str,
-        bytes_per_second_max: usize,
+        rate: Arc<Rate>,
         line_bytes_max: usize,
         metrics: Arc<Metrics>,
         warnings: Arc<Warnings>,
     ) -> Arc<Self> {
-        let rate = bytes_per_second_max as u64;
         Arc::new(Self {
             tenant: tenant.to_owned(),
-            rate: Rate::new(rate, rate.saturating_mul(BURST_SECONDS)),
+            rate,
             line_bytes_max,
             metrics,
             warnings,
@@ -130,7 +129,7 @@ impl Drop for LineWriter {
 }
 
 /// What may be printed at once after a pause, as seconds of the rate.
-const BURST_SECONDS: u64 = 4;
+pub const BURST_SECONDS: u64 = 4;
 const BURST: Duration = Duration::from_secs(BURST_SECONDS);
 /// An empty line is one, too.
 const LINE_OVERHEAD_BYTES: u64 = 64;

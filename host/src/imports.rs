@@ -8,6 +8,7 @@ pub mod accept;
 pub mod admission;
 pub mod backtrace;
 pub mod clocks;
+pub mod commons;
 pub mod connection;
 pub mod context;
 pub mod coroutine;

@@ -1,6 +1,7 @@
 //! A limit's live meter. A *limit* is the number, a *quota* counts against it, a *permit* is what was taken.
 //!
-//! A quota may lie within another, as a tenant's within its host's: what is taken from one is taken from both.
+//! A quota may lie within another, as a tenant's within its host's: what is taken from one is taken from both. It may also have
+//! one in common with others of its kind, as the versions of a tenant have, whose hosts' may be different ones.
 
 mod waiting;
 
@@ -16,15 +17,28 @@ use waiting::Waiting;
 /// Counts what is in use of one limited thing, over all threads.
 #[derive(Debug)]
 pub struct Quota {
-    max: u64,
+    max: AtomicU64,
     /// What is beyond `max` is given, too, as far as what it lies within has it.
     lenient: bool,
     used: AtomicU64,
     peak: AtomicU64,
     /// Tasks inside `acquire` and `drained`.
     waiting: Waiting,
+    /// What it and others give comes out of together.
+    common: Option<Arc<Quota>>,
     /// What all it gives comes out of, too.
     within: Option<Arc<Quota>>,
+}
+
+/// What a quota is besides its number.
+#[derive(Debug, Default)]
+pub struct Bounds {
+    /// Nobody is refused, or waits, for more than its own units: [`beyond`](Quota::beyond) tells.
+    pub lenient: bool,
+    /// What it and others give comes out of together.
+    pub common: Option<Arc<Quota>>,
+    /// What all it gives comes out of, too.
+    pub within: Option<Arc<Quota>>,
 }
 
 /// Units taken from a quota; they go back when it drops.
@@ -37,33 +51,52 @@ pub struct Permit {
 impl Quota {
     /// A quota of `max` units, none used.
     pub fn new(max: u64) -> Arc<Self> {
-        Arc::new(Self::made(max, None, false))
+        Self::of(max, Bounds::default())
     }
 
     /// A quota of `max` units, each of which is one of `within`, too.
     pub fn within(within: &Arc<Quota>, max: u64) -> Arc<Self> {
-        Arc::new(Self::made(max, Some(within.clone()), false))
+        Self::of(max, Bounds { within: Some(within.clone()), ..Bounds::default() })
     }
 
-    /// As [`within`](Quota::within), but that nobody is refused, or waits, for more than `max`: [`beyond`](Quota::beyond) tells.
-    pub fn lenient(within: &Arc<Quota>, max: u64) -> Arc<Self> {
-        Arc::new(Self::made(max, Some(within.clone()), true))
-    }
-
-    fn made(max: u64, within: Option<Arc<Quota>>, lenient: bool) -> Self {
-        Self {
-            max,
+    /// A quota of `max` units, none used, with these bounds.
+    pub fn of(max: u64, bounds: Bounds) -> Arc<Self> {
+        let Bounds { lenient, common, within } = bounds;
+        Arc::new(Self {
+            max: AtomicU64::new(max),
             lenient,
             used: AtomicU64::new(0),
             peak: AtomicU64::new(0),
             waiting: Waiting::default(),
+            common,
             within,
-        }
+        })
+    }
+
+    /// It has so many units from now on. Those in use beyond that stay.
+    pub fn set_max(&self, max: u64) {
+        self.max.store(max, Ordering::SeqCst);
+        self.waiting.serve(self);
     }
 
     /// Takes `units`, if as many are free.
     pub fn try_acquire(self: &Arc<Self>, units: u64) -> Option<Permit> {
         self.take_with_rest(units).then(|| Permit { quota: self.clone(), units })
+    }
+
+    /// As [`try_acquire`](Quota::try_acquire), but that what others have taken of what is common refuses nothing: it is counted there.
+    pub fn try_acquire_anyway(self: &Arc<Self>, units: u64) -> Option<Permit> {
+        if !self.take(units) {
+            return None;
+        }
+        if !self.within.as_ref().is_none_or(|within| within.take_with_rest(units)) {
+            self.put_back(units);
+            return None;
+        }
+        if let Some(common) = &self.common {
+            common.note(common.used.fetch_add(units, Ordering::SeqCst) + units);
+        }
+        Some(Permit { quota: self.clone(), units })
     }
 
     /// Waits until one unit is free, and takes it: first come, first served.
@@ -84,7 +117,7 @@ impl Quota {
 
     /// Does anybody wait in [`acquire`](Quota::acquire)?
     pub fn is_wanted(&self) -> bool {
-        self.waiting.is_wanted()
+        self.waiting.is_wanted() || self.common.as_ref().is_some_and(|common| common.is_wanted())
     }
 
     fn is_idle(&self) -> bool {
@@ -100,12 +133,12 @@ impl Quota {
     #[inline]
     pub fn beyond(&self) -> Option<u64> {
         let used = self.lenient.then(|| self.used())?;
-        (used > self.max).then_some(used)
+        (used > self.max()).then_some(used)
     }
 
     /// All its units.
     pub fn max(&self) -> u64 {
-        self.max
+        self.max.load(Ordering::Relaxed)
     }
 
     /// The most units that were in use at once.
@@ -113,37 +146,61 @@ impl Quota {
         self.peak.load(Ordering::Relaxed)
     }
 
-    /// From this quota and those it lies within.
+    /// From this quota and those that bound it.
     fn take_with_rest(&self, units: u64) -> bool {
         if !self.take(units) {
             return false;
         }
-        let rest = self.within.as_ref().is_none_or(|within| within.take_with_rest(units));
-        if !rest {
+        if !self.common.as_ref().is_none_or(|common| common.take_with_rest(units)) {
             self.put_back(units);
+            return false;
         }
-        rest
+        if !self.within.as_ref().is_none_or(|within| within.take_with_rest(units)) {
+            self.give_back_common(units);
+            self.put_back(units);
+            return false;
+        }
+        true
     }
 
     /// From this quota alone.
     fn take(&self, units: u64) -> bool {
-        let fits = |used: u64| used.checked_add(units).filter(|after| self.lenient || *after <= self.max);
+        // One that has just become less may be passed by one who saw it before.
+        let max = if self.lenient { u64::MAX } else { self.max.load(Ordering::SeqCst) };
+        let fits = |used: u64| used.checked_add(units).filter(|after| *after <= max);
         let taken = self.used.try_update(Ordering::SeqCst, Ordering::SeqCst, fits);
         if let Ok(before) = taken {
-            let after = before + units;
-            // Mostly it is no new one, and reading leaves the line where it is.
-            if after > self.peak.load(Ordering::Relaxed) {
-                self.peak.fetch_max(after, Ordering::Relaxed);
-            }
+            self.note(before + units);
         }
         taken.is_ok()
+    }
+
+    /// So many have come to be in use.
+    fn note(&self, used: u64) {
+        // Mostly it is no new peak, and reading leaves the line where it is.
+        if used > self.peak.load(Ordering::Relaxed) {
+            self.peak.fetch_max(used, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether nobody waits for it, or for what bounds it.
+    fn is_at_rest(&self) -> bool {
+        let mut bounds = self.common.iter().chain(&self.within);
+        !self.waiting.is_wanted() && bounds.all(|bound| bound.is_at_rest())
     }
 
     fn give_back(&self, units: u64) {
         if let Some(within) = &self.within {
             within.give_back(units);
         }
+        self.give_back_common(units);
         self.put_back(units);
+    }
+
+    fn give_back_common(&self, units: u64) {
+        if let Some(common) = &self.common {
+            common.give_back(units);
+        }
     }
 
     /// To this quota alone.

@@ -8,9 +8,9 @@ use std::{
 /// A limit on how often, or how much, over time. Shared by threads.
 #[derive(Debug)]
 pub struct Rate {
-    per_second: u64,
-    /// What may be taken at once, as the time in which it comes back.
-    burst: Duration,
+    per_second: AtomicU64,
+    /// What may be taken at once, in nanoseconds: the time in which it comes back.
+    burst: AtomicU64,
     began: Instant,
     /// When all that was taken will have come back, in nanoseconds since it began.
     full_at: AtomicU64,
@@ -19,9 +19,21 @@ pub struct Rate {
 impl Rate {
     /// `per_second` units, and `burst` at once after a pause.
     pub fn new(per_second: u64, burst: u64) -> Self {
+        let rate = Self {
+            per_second: AtomicU64::new(1),
+            burst: AtomicU64::new(0),
+            began: Instant::now(),
+            full_at: AtomicU64::new(0),
+        };
+        rate.set(per_second, burst);
+        rate
+    }
+
+    /// It is this one from now on. What was taken comes back when it would have.
+    pub fn set(&self, per_second: u64, burst: u64) {
         let per_second = per_second.max(1);
-        let burst = time_of(burst.max(1), per_second);
-        Self { per_second, burst, began: Instant::now(), full_at: AtomicU64::new(0) }
+        self.per_second.store(per_second, Ordering::Relaxed);
+        self.burst.store(nanos(time_of(burst.max(1), per_second)), Ordering::Relaxed);
     }
 
     /// Takes `units`, if there are as many.
@@ -41,7 +53,7 @@ impl Rate {
 
     /// Gives back what was taken and not used.
     pub fn give_back(&self, units: u64) {
-        let cost = nanos(time_of(units, self.per_second));
+        let cost = nanos(self.time_of(units));
         // What is past has come back already.
         let give_back = |full_at: u64| Some(full_at.saturating_sub(cost));
         let (Ok(_) | Err(_)) = self.full_at.try_update(Ordering::Relaxed, Ordering::Relaxed, give_back);
@@ -49,28 +61,36 @@ impl Rate {
 
     fn charge_at(&self, now: Instant, units: u64) -> Instant {
         let now = now.saturating_duration_since(self.began);
-        let cost = time_of(units, self.per_second);
+        let cost = self.time_of(units);
         let after = |full_at| now.max(Duration::from_nanos(full_at)) + cost;
         let charged = |full_at| Some(nanos(after(full_at)));
         let (Ok(before) | Err(before)) =
             self.full_at.try_update(Ordering::Relaxed, Ordering::Relaxed, charged);
-        self.began + after(before).saturating_sub(self.burst)
+        self.began + after(before).saturating_sub(self.burst())
     }
 
     fn try_take_at(&self, now: Instant, units: u64) -> Result<(), Duration> {
         let now = now.saturating_duration_since(self.began);
-        let cost = time_of(units, self.per_second);
+        let (cost, burst) = (self.time_of(units), self.burst());
         let taken = self.full_at.try_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
             let after = now.max(Duration::from_nanos(full_at)) + cost;
-            (after - now <= self.burst).then(|| nanos(after))
+            (after - now <= burst).then(|| nanos(after))
         });
         match taken {
             Ok(_) => Ok(()),
             Err(full_at) => {
                 let after = now.max(Duration::from_nanos(full_at)) + cost;
-                Err((after - now).saturating_sub(self.burst))
+                Err((after - now).saturating_sub(burst))
             }
         }
+    }
+
+    fn time_of(&self, units: u64) -> Duration {
+        time_of(units, self.per_second.load(Ordering::Relaxed))
+    }
+
+    fn burst(&self) -> Duration {
+        Duration::from_nanos(self.burst.load(Ordering::Relaxed))
     }
 }
 
@@ -120,6 +140,17 @@ mod tests {
         rate.give_back(10);
         assert_eq!(rate.charge_at(after(&rate, 7), 5), after(&rate, 30));
         assert!(rate.try_take_at(after(&rate, 29), 1).is_err());
+    }
+
+    #[test]
+    fn another_rate_goes_on_from_what_was_taken() {
+        let rate = Rate::new(1000, 10);
+        assert_eq!(rate.try_take_at(after(&rate, 0), 10), Ok(()));
+        rate.set(100, 10);
+        assert!(rate.try_take_at(after(&rate, 0), 10).is_err());
+        assert_eq!(rate.try_take_at(after(&rate, 10), 10), Ok(()));
+        assert!(rate.try_take_at(after(&rate, 60), 10).is_err());
+        assert_eq!(rate.try_take_at(after(&rate, 110), 10), Ok(()));
     }
 
     #[test]

@@ -24,17 +24,17 @@ use crate::{
     imports::{
         Context,
         admission::Addresses,
+        commons::Commons,
         context::{Folder, GuestOutput, Settings},
         given::Given,
         resolve::Resolver,
         throttle::Bandwidths,
     },
-    log_gate::{LogGate, Seldom},
+    log_gate::Seldom,
     messages::Messages,
     metrics::Metrics,
     pool::Pools,
-    quota::Quota,
-    rate::Rate,
+    quota::{Bounds, Quota},
     roster::Roster,
     shutdown::Shutdown,
     warnings::Warnings,
@@ -64,6 +64,8 @@ pub(super) struct Around<'a> {
     pub(super) warnings: Arc<Warnings>,
     /// Told that something of it has trapped.
     pub(super) alarm: Alarm,
+    /// Of all its versions.
+    pub(super) commons: Arc<Commons>,
     /// Where the host itself listens.
     pub(super) closed: Vec<SocketAddr>,
     /// Listened on in place of new sockets.
@@ -83,10 +85,12 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         roster,
         warnings,
         alarm,
+        commons,
         closed,
         given,
     } = around;
-    let access_log = access_log.map(|target| AccessLog::new(target.clone(), metrics.clone()));
+    let access_log = access_log
+        .map(|target| AccessLog::new(target.clone(), commons.access_lines.clone(), metrics.clone()));
     let limits = Limits { tenant_memory_bytes_max: room.memory_bytes, ..config.limits };
     let mut dirs = Vec::new();
     for grant in config.dirs {
@@ -94,13 +98,22 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
             .map_err(|error| StartError::Folder { path: grant.host, error })?;
         dirs.push(Folder { dir, guest_path: grant.guest, writable: !grant.read_only });
     }
-    let part = |of: Option<&Arc<Quota>>, max: usize, warn: Option<Warn>| match of {
-        Some(whole) if warn.is_some_and(|warn| warnings.lets_pass(warn)) => Quota::lenient(whole, max as u64),
-        Some(whole) => Quota::within(whole, max as u64),
-        None => Quota::new(max as u64),
-    };
     let sockets = shares.map(|shares| &shares.sockets);
-    Ok(Context {
+    let passes = |warn: Warn| shares.is_some() && warnings.lets_pass(warn);
+    let part = |within: Option<&Arc<Quota>>, max: usize, warn: Warn, common: Option<&Arc<Quota>>| {
+        let (common, within) = (common.cloned(), within.cloned());
+        Quota::of(max as u64, Bounds { lenient: passes(warn), common, within })
+    };
+    let lenient_memory = shares.filter(|_| passes(Warn::TenantMemory));
+    let memory = part(
+        lenient_memory.map(|shares| &shares.memory),
+        limits.tenant_memory_bytes_max,
+        Warn::TenantMemory,
+        None,
+    );
+    let pools = Arc::new(Pools::new(&limits, warnings.lets_pass(Warn::Pools)));
+    commons.add_pools(&pools);
+    let context = Context {
         name: config.name,
         grants: config.grants,
         proxies: config.proxies,
@@ -112,41 +125,43 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         stderr: streams.stderr,
         metrics,
         accepting: Quota::new(u64::MAX),
-        connections: part(sockets, limits.connections_max, Some(Warn::Connections)),
+        connections: part(sockets, limits.connections_max, Warn::Connections, Some(&commons.connections)),
         held_for_accepts: AtomicU64::default(),
-        addresses: limits.connections_per_ip_max.map(|max| {
-            match warnings.lets_pass(Warn::ConnectionsPerIp) {
-                true => Addresses::lenient(max),
-                false => Addresses::new(max),
-            }
-        }),
-        // A tenth of a second's at once: a burst longer than that is a flood.
-        accept_rate: limits
-            .accepts_per_second_max
-            .map(|rate| Rate::new(rate as u64, rate.div_ceil(10) as u64)),
+        addresses: limits
+            .connections_per_ip_max
+            .map(|max| Addresses::new(max, warnings.lets_pass(Warn::ConnectionsPerIp), &commons.addresses)),
+        accept_rate: limits.accepts_per_second_max.map(|_| commons.accepts.clone()),
         // Of the host's accept loops, which a program has none of.
         circuit: limits.circuit.as_ref().filter(|_| room.copies == 0).map(Circuit::new),
         alarm,
         refusals: Seldom::default(),
-        bandwidths: Bandwidths::new(&limits.bandwidth),
+        bandwidths: Bandwidths::new(&limits.bandwidth, &commons),
         attends: limits.peer != PeerLimits::default() || access_log.is_some(),
         access_log,
-        outbound: part(sockets, limits.outbound_max, Some(Warn::Outbound)),
+        outbound: part(sockets, limits.outbound_max, Warn::Outbound, Some(&commons.outbound)),
         coroutines: part(
             shares.map(|shares| &shares.coroutines),
             limits.coroutines_max,
-            Some(Warn::Coroutines),
+            Warn::Coroutines,
+            Some(&commons.coroutines),
         ),
-        instances: part(shares.map(|shares| &shares.instances), room.instances, None),
-        memory: match shares.filter(|_| warnings.lets_pass(Warn::TenantMemory)) {
-            Some(shares) => Quota::lenient(&shares.memory, limits.tenant_memory_bytes_max as u64),
-            None => Quota::new(limits.tenant_memory_bytes_max as u64),
-        },
-        pools: Pools::new(&limits, warnings.lets_pass(Warn::Pools)),
-        // A second's at once: programs look up what they need at their start.
-        lookup_rate: limits.lookups_per_second_max.map(|rate| Rate::new(rate as u64, rate as u64)),
+        instances: Quota::of(
+            room.instances as u64,
+            Bounds { within: shares.map(|shares| shares.instances.clone()), ..Bounds::default() },
+        ),
+        fresh_memory: Quota::of(
+            u64::MAX,
+            Bounds {
+                common: Some(commons.fresh_memory.clone()),
+                within: Some(memory.clone()),
+                ..Bounds::default()
+            },
+        ),
+        memory,
+        pools,
+        lookup_rate: limits.lookups_per_second_max.map(|_| commons.lookups.clone()),
         resolver,
-        listeners: part(sockets, limits.listeners_max * room.copies.max(1), Some(Warn::Listeners)),
+        listeners: part(sockets, limits.listeners_max * room.copies.max(1), Warn::Listeners, None),
         listening: Arc::default(),
         given,
         shared_listeners: (room.copies > 1).then(Arc::default),
@@ -155,12 +170,13 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         group,
         settings: if shares.is_some() { Settings::File } else { Settings::Flags },
         roster,
-        log_gate: LogGate::default(),
         messages: messages.clone(),
         freeze_told: AtomicBool::new(false),
         cut_off: AtomicBool::new(false),
         closed,
         warnings,
+        commons,
         limits,
-    })
+    };
+    Ok(context)
 }

@@ -34,6 +34,7 @@ use crate::{
     config::{driver::Driver, machine::Machine, tenant::TenantConfig},
     exit::{Exit, StartError},
     imports::{
+        commons::Commons,
         context::GuestOutput,
         given::{Bound, Given},
         listeners::canonical,
@@ -177,10 +178,12 @@ impl Host {
             roster: None,
             warnings: Arc::new(Warnings::new(&config.name, config.warn)),
             alarm: Alarm::default(),
+            commons: Commons::new(),
             closed: Vec::new(),
             given: given.clone(),
         };
         let context = context(config, &room, around)?;
+        context.commons.hold_to(&context);
         let sandbox = Sandbox { context: Arc::new(context), loaded, pooled };
         let tenant = Tenant::new(sandbox, role, handles, tell(&events, 0));
         starting.store(false, Ordering::SeqCst);

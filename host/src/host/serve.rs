@@ -55,7 +55,7 @@ use ground::Ground;
 pub(super) use ground::engines_to_check;
 use reload::Reload;
 use rollback::Rollbacks;
-use running::Running;
+use running::{CommonsOfAll, Running};
 use sockets::Sockets;
 use upgrade::Upgrade;
 
@@ -126,6 +126,8 @@ struct Host {
     predecessor: Option<Predecessor>,
     /// What it has handed on, and nobody has asked for yet.
     handed: RefCell<Handed>,
+    /// What versions of the same tenant have in common.
+    commons: RefCell<CommonsOfAll>,
     messages: Messages,
     /// What the service manager is told.
     notify: Notify,

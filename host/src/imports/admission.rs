@@ -43,8 +43,12 @@ pub struct Addresses {
     max: usize,
     /// More than `max` are let in, too.
     lenient: bool,
-    counts: Mutex<HashMap<IpAddr, usize>>,
+    counts: Arc<Counts>,
 }
+
+/// How many each address has of all versions of a tenant.
+#[derive(Default)]
+pub struct Counts(Mutex<HashMap<IpAddr, usize>>);
 
 /// One connection of an address.
 struct AddressPermit {
@@ -62,14 +66,9 @@ impl AddressPermit {
 }
 
 impl Addresses {
-    /// With this limit for each.
-    pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, lenient: false, counts: Mutex::default() })
-    }
-
-    /// With this limit for each, beyond which others are let in, too.
-    pub fn lenient(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, lenient: true, counts: Mutex::default() })
+    /// With this limit for each, counted there. If it is lenient, others are let in, too.
+    pub fn new(max: usize, lenient: bool, counts: &Arc<Counts>) -> Arc<Self> {
+        Arc::new(Self { max, lenient, counts: counts.clone() })
     }
 
     /// Takes one for the peer, if its address has one left.
@@ -87,7 +86,7 @@ impl Addresses {
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -124,7 +123,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_own_and_gives_back() {
-        let addresses = Addresses::new(2);
+        let addresses = Addresses::new(2, false, &Arc::default());
         let first = addresses.try_acquire(peer("10.0.0.1:1")).expect("free");
         let _second = addresses.try_acquire(peer("[::ffff:10.0.0.1]:2")).expect("free");
         assert!(addresses.try_acquire(peer("10.0.0.1:3")).is_none());
@@ -137,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_lenient_limit_tells_who_is_beyond_it() {
-        let addresses = Addresses::lenient(1);
+        let addresses = Addresses::new(1, true, &Arc::default());
         let permits = [1, 2, 3].map(|_| addresses.try_acquire(peer("10.0.0.1:1")).expect("all are let in"));
         assert_eq!(permits.each_ref().map(AddressPermit::beyond), [None, Some(2), Some(3)]);
     }
@@ -145,7 +144,7 @@ mod tests {
     /// A customer has a whole network of IPv6, and could come from another address each time.
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let addresses = Addresses::new(1);
+        let addresses = Addresses::new(1, false, &Arc::default());
         let _one = addresses.try_acquire(peer("[2001:db8:1:2::1]:1")).expect("free");
         assert!(addresses.try_acquire(peer("[2001:db8:1:2:ffff::9]:1")).is_none());
         assert!(addresses.try_acquire(peer("[2001:db8:1:3::1]:1")).is_some());

@@ -11,8 +11,8 @@ use std::{
 use conet_rt::Group;
 
 use super::{
-    admission::Addresses, connection::Parcel, given::Given, listeners::SharedListeners, listening::Listening,
-    resolve::Resolver, throttle::Bandwidths,
+    admission::Addresses, commons::Commons, connection::Parcel, given::Given, listeners::SharedListeners,
+    listening::Listening, resolve::Resolver, throttle::Bandwidths,
 };
 use crate::{
     access_log::AccessLog,
@@ -25,7 +25,7 @@ use crate::{
         warn::Warn,
     },
     guest_log::GuestLog,
-    log_gate::{LogGate, Seldom},
+    log_gate::Seldom,
     messages::Messages,
     metrics::Metrics,
     output::Output,
@@ -65,6 +65,8 @@ pub struct Context {
     pub warnings: Arc<Warnings>,
     /// What stays denied, whatever only warns: addresses of the host itself.
     pub closed: Vec<SocketAddr>,
+    /// What it has in common with the tenant's other versions.
+    pub commons: Arc<Commons>,
     /// Loops of the host's that accept.
     pub accepting: Arc<Quota>,
     /// Accepted connections.
@@ -74,7 +76,7 @@ pub struct Context {
     /// Those of each address, if they are limited.
     pub addresses: Option<Arc<Addresses>>,
     /// How often one is accepted, if that is limited.
-    pub accept_rate: Option<Rate>,
+    pub accept_rate: Option<Arc<Rate>>,
     /// Of a handler that may trap, and goes on.
     pub circuit: Option<Arc<Circuit>>,
     /// Tells that something of it has trapped, when somebody wants to know.
@@ -95,10 +97,12 @@ pub struct Context {
     pub instances: Arc<Quota>,
     /// Bytes of memory and tables.
     pub memory: Arc<Quota>,
+    /// Of them, those of instances that have one coroutine.
+    pub fresh_memory: Arc<Quota>,
     /// Client connections kept open.
-    pub pools: Pools,
+    pub pools: Arc<Pools>,
     /// How often a name is looked up, if that is limited.
-    pub lookup_rate: Option<Rate>,
+    pub lookup_rate: Option<Arc<Rate>>,
     /// Names to addresses.
     pub resolver: Arc<Resolver>,
     /// Listeners; each copy's handle on a shared one counts.
@@ -123,8 +127,6 @@ pub struct Context {
     pub settings: Settings,
     /// Its coroutines, if somebody may want to see them.
     pub roster: Option<Arc<Roster>>,
-    /// Lets lines about it into the log.
-    pub log_gate: LogGate,
     /// Told of every address the tenant listens on.
     pub messages: Messages,
 }
@@ -217,6 +219,8 @@ impl Context {
     pub(crate) fn test(limits: Limits) -> Arc<Context> {
         let output = || Output::start("test", std::io::sink()).expect("a thread starts");
         let sink = || GuestOutput::Stream(output());
+        let commons = Commons::new();
+        let memory = Quota::new(limits.tenant_memory_bytes_max as u64);
         Arc::new(Context {
             name: "test".to_owned(),
             grants: Grants::loopback(),
@@ -238,15 +242,17 @@ impl Context {
             circuit: None,
             alarm: Alarm::default(),
             refusals: Seldom::default(),
-            bandwidths: Bandwidths::new(&limits.bandwidth),
+            bandwidths: Bandwidths::new(&limits.bandwidth, &commons),
+            commons,
             attends: false,
             access_log: None,
             outbound: Quota::new(limits.outbound_max as u64),
             listeners: Quota::new(limits.listeners_max as u64),
             coroutines: Quota::new(limits.coroutines_max as u64),
             instances: Quota::new(limits.coroutines_max as u64),
-            memory: Quota::new(limits.tenant_memory_bytes_max as u64),
-            pools: Pools::new(&limits, false),
+            fresh_memory: Quota::within(&memory, u64::MAX),
+            memory,
+            pools: Arc::new(Pools::new(&limits, false)),
             lookup_rate: None,
             resolver: Arc::new(Resolver::new()),
             listening: Arc::default(),
@@ -259,7 +265,6 @@ impl Context {
             group: Group::new(Group::DEFAULT_WEIGHT),
             settings: Settings::Flags,
             roster: None,
-            log_gate: LogGate::default(),
             messages: Messages::start(std::io::sink()).expect("a thread starts"),
             limits,
         })

@@ -10,11 +10,11 @@ use std::{
 
 use conet_rt::{net::TcpStream, time};
 
-use super::{Context, error::code, resolve::ResolveError, tcp::within};
+use super::{Context, commons::Commons, error::code, resolve::ResolveError, tcp::within};
 use crate::{
     bindings::net::types::{self, ErrorCode},
     config::{net::Denied, warn::Warn},
-    pool::{Pools, Target},
+    pool::Target,
     quota::{Permit, Quota},
     roster::{Coroutine, Doing, meanwhile},
 };
@@ -95,7 +95,7 @@ fn passes(context: &Context, warn: Warn, denied: &Denied) -> bool {
 
 fn refused(context: &Context, denied: &Denied) -> ErrorCode {
     context.metrics.denied.increment();
-    if context.log_gate.opens(&context.name, &context.metrics) {
+    if context.commons.log_gate.opens(&context.name, &context.metrics) {
         let tenant = &context.name;
         match denied.grant() {
             Some((kind, grant)) => {
@@ -181,7 +181,7 @@ async fn permit(context: &Context, deadline: Option<Instant>) -> Result<Permit, 
         Some(deadline) if deadline < patience => (deadline, ErrorCode::TimedOut),
         _ => (patience, ErrorCode::LimitExceeded),
     };
-    let place = time::timeout_at(Some(until), place(&context.outbound, &context.pools)).await;
+    let place = time::timeout_at(Some(until), place(&context.outbound, &context.commons)).await;
     let permit = place.map_err(|_| {
         if error == ErrorCode::LimitExceeded {
             context.metrics.outbound_refused.increment();
@@ -189,20 +189,20 @@ async fn permit(context: &Context, deadline: Option<Instant>) -> Result<Permit, 
         error
     })?;
     // An idle one would have made room.
-    if context.outbound.beyond().is_some() && !context.pools.close_oldest_idle() {
+    if context.outbound.beyond().is_some() && !context.commons.close_oldest_idle() {
         context.warn_beyond(Warn::Outbound, &context.outbound, "opened connections");
     }
     Ok(permit)
 }
 
-/// A unit of `outbound`, for which an idle connection of `pools` is closed if need be.
-async fn place(outbound: &Arc<Quota>, pools: &Pools) -> Permit {
+/// A unit of `outbound`, for which an idle connection of a pool is closed if need be.
+async fn place(outbound: &Arc<Quota>, commons: &Commons) -> Permit {
     let mut permit = pin!(outbound.acquire());
     let mut arrives = true;
     poll_fn(|cx| {
         let poll = permit.as_mut().poll(cx);
         // Once it stands in line, connections that would become idle are closed: this is for those that were before.
-        if poll.is_pending() && std::mem::take(&mut arrives) && pools.close_oldest_idle() {
+        if poll.is_pending() && std::mem::take(&mut arrives) && commons.close_oldest_idle() {
             return permit.as_mut().poll(cx);
         }
         poll

@@ -148,7 +148,7 @@ pub(super) fn is_trusted(context: &Context, peer: SocketAddr) -> bool {
         return true;
     }
     context.metrics.proxy_peers_refused.increment();
-    if context.log_gate.opens(&context.name, &context.metrics) {
+    if context.commons.log_gate.opens(&context.name, &context.metrics) {
         let ip = peer.ip().to_canonical();
         warn!(
             tenant = %context.name, %peer,
@@ -167,7 +167,7 @@ async fn introduced(context: &Arc<Context>, listener: SocketAddr, arrival: Arriv
         Ok(Ok(header)) => header?,
         Ok(Err(malformed)) => {
             context.metrics.proxy_headers_refused.increment();
-            if context.log_gate.opens(&context.name, &context.metrics) {
+            if context.commons.log_gate.opens(&context.name, &context.metrics) {
                 warn!(tenant = %context.name, %peer, "a connection is reset: {malformed}");
             }
             stream.reset();

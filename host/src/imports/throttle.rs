@@ -18,6 +18,7 @@ use conet_rt::{
 
 use super::{
     Context,
+    commons::Commons,
     watch::{Direction, Held, Watching},
 };
 use crate::{
@@ -76,11 +77,11 @@ struct Closing {
 }
 
 impl Bandwidths {
-    /// Those of a tenant.
-    pub fn new(limits: &BandwidthLimits) -> Self {
+    /// Those of a version of a tenant, as far as it has limits: of what all its versions have together.
+    pub fn new(limits: &BandwidthLimits, commons: &Commons) -> Self {
         Self {
-            receiving: limits.tenant_in_max.map(Bandwidth::new),
-            sending: limits.tenant_out_max.map(Bandwidth::new),
+            receiving: limits.tenant_in_max.map(|_| commons.receiving.clone()),
+            sending: limits.tenant_out_max.map(|_| commons.sending.clone()),
         }
     }
 }

@@ -111,7 +111,7 @@ fn who_leaves_the_line_gives_all_back_that_it_was_given() {
 #[test]
 fn a_lenient_quota_gives_what_it_has_not_as_far_as_there_is_any() {
     let host = Quota::new(5);
-    let quota = Quota::lenient(&host, 2);
+    let quota = Quota::of(2, Bounds { lenient: true, within: Some(host.clone()), ..Bounds::default() });
     let held = quota.try_acquire(2).expect("they are free");
     assert_eq!(quota.beyond(), None);
     let more = poll(&mut quota.acquire()).expect("beyond its own");
@@ -119,6 +119,80 @@ fn a_lenient_quota_gives_what_it_has_not_as_far_as_there_is_any() {
     assert!(quota.try_acquire(3).is_none(), "the host has no more");
     drop((held, more));
     assert_eq!((quota.used(), host.used(), quota.beyond()), (0, 0, None));
+}
+
+/// As two versions of a tenant, on two hosts' grounds.
+fn versions(common: &Arc<Quota>, max: u64) -> [Arc<Quota>; 2] {
+    [(), ()].map(|()| {
+        let within = Some(Quota::new(10));
+        Quota::of(max, Bounds { common: Some(common.clone()), within, lenient: false })
+    })
+}
+
+#[test]
+fn what_two_have_in_common_they_take_together_and_give_back() {
+    let common = Quota::new(3);
+    let [old, new] = versions(&common, 3);
+    let held = old.try_acquire(2).expect("they are free");
+    assert!(new.try_acquire(2).is_none());
+    assert_eq!((new.used(), common.used()), (0, 2), "a refused one has taken nothing");
+    let one = poll(&mut new.acquire()).expect("one is free");
+    let mut waiting = new.acquire();
+    assert!(poll(&mut waiting).is_none() && new.is_wanted() && old.is_wanted());
+    drop(held);
+    let other = poll(&mut waiting).expect("the other's have come back");
+    assert_eq!((old.used(), new.used(), common.used()), (0, 2, 2));
+    drop((one, other));
+    assert_eq!((new.used(), common.used()), (0, 0));
+}
+
+#[test]
+fn what_is_common_becomes_more_and_less() {
+    let common = Quota::new(1);
+    let [old, new] = versions(&common, 9);
+    let held = old.try_acquire(1).expect("one is free");
+    let mut waiting = new.acquire();
+    assert!(poll(&mut waiting).is_none());
+    common.set_max(2);
+    let more = poll(&mut waiting).expect("there is one more");
+    common.set_max(1);
+    drop(held);
+    assert!(
+        new.try_acquire(1).is_none() && old.try_acquire(1).is_none(),
+        "one is in use, and it is the only one"
+    );
+    drop(more);
+    assert!(old.try_acquire(1).is_some());
+}
+
+#[test]
+fn what_is_taken_anyway_is_counted() {
+    let common = Quota::new(2);
+    let [old, new] = versions(&common, 2);
+    let held = old.try_acquire(2).expect("they are free");
+    let anyway = new.try_acquire_anyway(1).expect("the other one is not asked");
+    assert_eq!(common.used(), 3);
+    assert!(new.try_acquire_anyway(2).is_none(), "its own limit holds");
+    drop(held);
+    assert!(old.try_acquire(2).is_none() && old.try_acquire(1).is_some());
+    drop(anyway);
+    assert_eq!((common.used(), new.used()), (0, 0));
+}
+
+/// At each of the places where it may wait.
+#[test]
+fn who_leaves_gives_back_what_it_had_of_each() {
+    let (common, host) = (Quota::new(2), Quota::new(2));
+    let quota =
+        Quota::of(2, Bounds { common: Some(common.clone()), within: Some(host.clone()), lenient: false });
+    for full in [&quota, &common, &host] {
+        let held = full.try_acquire(2).expect("they are free");
+        let mut waiting = quota.acquire();
+        assert!(poll(&mut waiting).is_none());
+        drop(waiting);
+        drop(held);
+        assert_eq!((quota.used(), common.used(), host.used()), (0, 0, 0));
+    }
 }
 
 /// wasmtime polls what waits in a shared instance at each of its turns.

@@ -144,13 +144,24 @@ pub struct Acquire {
     units: u64,
     /// While it is in line, or has units to look at.
     ticket: Option<u64>,
-    /// While it has its units of this quota, and waits for those of the quota that it lies within.
-    rest: Option<Box<Acquire>>,
+    /// Whose units it waits for.
+    stage: Stage,
+}
+
+/// How far one has come. What it waits for later is not taken from those who do not wait.
+#[derive(Debug)]
+enum Stage {
+    /// Those of the quota itself.
+    Own,
+    /// It has those, and waits for what the quota has in common with others.
+    Common(Box<Acquire>),
+    /// It has those, too, and waits for what the quota lies within.
+    Within(Box<Acquire>),
 }
 
 impl Acquire {
     pub(super) fn new(quota: &Arc<Quota>, units: u64) -> Self {
-        Self { quota: quota.clone(), units, ticket: None, rest: None }
+        Self { quota: quota.clone(), units, ticket: None, stage: Stage::Own }
     }
 
     /// Whether units of this quota alone have been taken.
@@ -165,24 +176,53 @@ impl Acquire {
         };
         self.ticket.is_none()
     }
+
+    /// Whether units of all have been taken.
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.poll_stage(cx) {
+            let stage = std::mem::replace(&mut self.stage, Stage::Own);
+            match self.after(&stage) {
+                Some(next) => self.stage = next,
+                None => return true,
+            }
+        }
+        false
+    }
+
+    /// Whether it has those it waits for.
+    fn poll_stage(&mut self, cx: &mut Context<'_>) -> bool {
+        let (Stage::Common(bound) | Stage::Within(bound)) = &mut self.stage else {
+            return self.poll_own(cx.waker());
+        };
+        let Poll::Ready(taken) = Pin::new(&mut **bound).poll(cx) else { return false };
+        // Its units are part of the permit that is given, which returns all.
+        taken.forget();
+        true
+    }
+
+    /// The one after it that is there; none at the end.
+    fn after(&self, stage: &Stage) -> Option<Stage> {
+        let begin = |quota: &Arc<Quota>| Box::new(quota.acquire_many(self.units));
+        let within = || self.quota.within.as_ref().map(|within| Stage::Within(begin(within)));
+        match stage {
+            Stage::Own => {
+                self.quota.common.as_ref().map(|common| Stage::Common(begin(common))).or_else(within)
+            }
+            Stage::Common(_) => within(),
+            Stage::Within(_) => None,
+        }
+    }
 }
 
 impl Future for Acquire {
     type Output = Permit;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Permit> {
-        if self.rest.is_none() {
-            if !self.poll_own(cx.waker()) {
-                return Poll::Pending;
-            }
-            let rest = |within: &Arc<Quota>| Box::new(within.acquire_many(self.units));
-            self.rest = self.quota.within.as_ref().map(rest);
-        }
-        if let Some(rest) = &mut self.rest {
-            let Poll::Ready(rest) = Pin::new(&mut **rest).poll(cx) else { return Poll::Pending };
-            // Its units are part of the permit that is given, which returns both.
-            rest.forget();
-            self.rest = None;
+        let at_once = matches!((&self.stage, self.ticket), (Stage::Own, None))
+            && self.quota.is_at_rest()
+            && self.quota.take_with_rest(self.units);
+        if !at_once && !self.poll_all(cx) {
+            return Poll::Pending;
         }
         Poll::Ready(Permit { quota: self.quota.clone(), units: self.units })
     }
@@ -191,7 +231,10 @@ impl Future for Acquire {
 impl Drop for Acquire {
     fn drop(&mut self) {
         let given = self.ticket.is_some_and(|ticket| self.quota.waiting.leave(ticket));
-        if given || self.rest.is_some() {
+        if matches!(self.stage, Stage::Within(_)) {
+            self.quota.give_back_common(self.units);
+        }
+        if given || !matches!(self.stage, Stage::Own) {
             self.quota.put_back(self.units);
         }
     }

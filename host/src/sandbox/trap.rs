@@ -65,7 +65,7 @@ impl Ended {
         let Self::Trapped(trapped) = self else { return };
         context.metrics.traps.increment();
         context.alarm.ring();
-        if !context.log_gate.opens(&context.name, &context.metrics) {
+        if !context.commons.log_gate.opens(&context.name, &context.metrics) {
             return;
         }
         let (cause, tenant) = (&trapped.cause, &context.name);

@@ -38,7 +38,7 @@ impl Spawn for Spawner {
             context.metrics.coroutines_refused.increment();
             return Err(ErrorCode::LimitExceeded);
         };
-        let Some(memory) = context.memory.try_acquire(sandbox.fresh_bytes()) else {
+        let Some(memory) = context.fresh_memory.try_acquire(sandbox.fresh_bytes()) else {
             context.metrics.memory_refused.increment();
             return Err(ErrorCode::LimitExceeded);
         };

@@ -99,7 +99,8 @@ impl Tenant {
     pub fn run_copy(&self, copy: usize) -> io::Result<()> {
         let (sandbox, tell, role) = (self.sandbox.clone(), self.tell.clone(), self.role);
         let context = self.context();
-        let permits = context.coroutines.try_acquire(1).zip(context.instances.try_acquire(1));
+        // Those of the version before need not have ended.
+        let permits = context.coroutines.try_acquire_anyway(1).zip(context.instances.try_acquire(1));
         let permits = permits.ok_or_else(|| io::Error::other("more copies than coroutines or instances"))?;
         let run = move || async move {
             let entries = &sandbox.loaded.entries;
@@ -271,7 +272,7 @@ async fn serve_isolated(sandbox: &Arc<Sandbox>, incoming: &Incoming) -> Result<(
 /// What a fresh instance begins with, once the tenant has as much free. None if that takes too long.
 async fn memory_for_one(sandbox: &Sandbox) -> Option<Permit> {
     let context = &sandbox.context;
-    let free = context.memory.acquire_many(sandbox.fresh_bytes());
+    let free = context.fresh_memory.acquire_many(sandbox.fresh_bytes());
     let (memory, waited) = noting_wait(time::timeout(context.limits.memory_wait_max, free)).await;
     if waited {
         context.metrics.memory_waited.increment();

@@ -90,6 +90,7 @@ impl Host {
             events: &self.events,
             seen: self.doors.are_any(),
             handed: &self.handed,
+            commons: &self.commons,
         }
     }
 
@@ -135,6 +136,10 @@ impl Host {
         for number in numbers {
             let Some(mut running) = self.tenants.remove(number) else { continue };
             let has_successor = self.tenants.values().any(|other| other.succeeds(&running));
+            let name = &running.context().name;
+            let stays = |other: &&Running| other.leaves_at.is_none() && other.context().name == *name;
+            // It may be the one before, if this one could not be started.
+            self.tenants.values().filter(stays).for_each(Running::hold);
             running.leave(now, has_successor);
             self.tenants.insert(*number, running);
         }

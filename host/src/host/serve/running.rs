@@ -2,11 +2,12 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
     num::NonZeroU32,
     os::fd::OwnedFd,
-    sync::{Arc, mpsc::Sender},
+    sync::{Arc, Weak, mpsc::Sender},
     time::{Duration, Instant},
 };
 
@@ -35,6 +36,7 @@ use crate::{
     guest_log::GuestLog,
     imports::{
         Context,
+        commons::Commons,
         context::GuestOutput,
         given::Given,
         listeners::{Share, SharedListeners},
@@ -73,6 +75,22 @@ pub(super) struct Running {
     inherited: Option<(Instant, Vec<Share>)>,
 }
 
+/// By tenant, what its versions have in common as long as there are any.
+#[derive(Default)]
+pub(super) struct CommonsOfAll(BTreeMap<String, Weak<Commons>>);
+
+impl CommonsOfAll {
+    fn of(&mut self, tenant: &str) -> Arc<Commons> {
+        if let Some(commons) = self.0.get(tenant).and_then(Weak::upgrade) {
+            return commons;
+        }
+        self.0.retain(|_, commons| commons.strong_count() > 0);
+        let commons = Commons::new();
+        self.0.insert(tenant.to_owned(), Arc::downgrade(&commons));
+        commons
+    }
+}
+
 /// A copy of a program.
 pub(super) struct Copy {
     supervisor: Supervisor,
@@ -103,6 +121,8 @@ pub(super) struct Maker<'a> {
     pub(super) seen: bool,
     /// What the host before this one has handed on.
     pub(super) handed: &'a RefCell<Handed>,
+    /// What versions of the same tenant have in common.
+    pub(super) commons: &'a RefCell<CommonsOfAll>,
 }
 
 impl Running {
@@ -123,11 +143,13 @@ impl Running {
         let warnings = Arc::new(Warnings::new(&served.config.name, served.config.warn));
         let tell = tell(maker.events, number);
         let trapped = tell.clone();
+        let commons = maker.commons.borrow_mut().of(&served.config.name);
         let around = Around {
-            streams: streams(&served.config.name, limits, &metrics, &warnings),
+            streams: streams(&served.config.name, limits, &commons, &metrics, &warnings),
             metrics,
             warnings,
             alarm: Alarm::new(move || trapped(Event::Trapped)),
+            commons,
             closed: maker.closed.to_vec(),
             given: maker.given.clone(),
             resolver: maker.resolver.clone(),
@@ -184,6 +206,7 @@ impl Running {
     pub(super) fn start(&mut self, sockets: Vec<TcpListener>) -> Result<(), StartError> {
         let now = Instant::now();
         self.began = now;
+        self.hold();
         self.trial = self.trial.take().map(Trial::again);
         let inherited = self.context().shared_listeners.as_ref().map(SharedListeners::kept);
         // If it is rolled back, they are for the one that comes then.
@@ -198,6 +221,11 @@ impl Running {
             self.context().announce(address);
         }
         Ok(())
+    }
+
+    /// Its limits are those of all versions from now on.
+    pub(super) fn hold(&self) {
+        self.context().commons.hold_to(self.context());
     }
 
     /// How its trial has ended, if it has.
@@ -360,8 +388,14 @@ fn group(weight: NonZeroU32) -> Group {
     Group::new(Group::DEFAULT_WEIGHT.saturating_mul(weight))
 }
 
-fn streams(name: &str, limits: &Limits, metrics: &Arc<Metrics>, warnings: &Arc<Warnings>) -> Streams {
-    let (rate, line) = (limits.log_bytes_per_second_max, limits.log_line_bytes_max);
+fn streams(
+    name: &str,
+    limits: &Limits,
+    commons: &Commons,
+    metrics: &Arc<Metrics>,
+    warnings: &Arc<Warnings>,
+) -> Streams {
+    let (rate, line) = (commons.log_bytes.clone(), limits.log_line_bytes_max);
     let log = GuestLog::new(name, rate, line, metrics.clone(), warnings.clone());
     Streams {
         stdin: false,

@@ -95,6 +95,7 @@ impl Host {
             doors,
             predecessor,
             handed: RefCell::new(handed),
+            commons: RefCell::default(),
             messages: messages.clone(),
             notify,
             watchdog: None,

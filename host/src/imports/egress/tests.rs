@@ -9,7 +9,7 @@ use conet_rt::{WorkerConfig, net::ListenOptions};
 use super::*;
 use crate::{
     config::limits::Limits,
-    pool::{Pool, Pooled},
+    pool::{Pool, Pooled, Pools},
 };
 
 fn on_worker<F: Future>(test: F) -> F::Output {
@@ -25,12 +25,15 @@ struct Fixture {
     listener: TcpListener,
     outbound: Arc<Quota>,
     pools: Arc<Pools>,
+    commons: Arc<Commons>,
 }
 
 impl Fixture {
     fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        Self { listener, outbound: Quota::new(1), pools: Arc::new(Pools::new(&Limits::default(), false)) }
+        let (pools, commons) = (Arc::new(Pools::new(&Limits::default(), false)), Commons::new());
+        commons.add_pools(&pools);
+        Self { listener, outbound: Quota::new(1), pools, commons }
     }
 
     fn pool(&self) -> Pool {
@@ -53,8 +56,8 @@ fn a_connection_that_would_become_idle_gives_its_place_to_a_connect_that_waits()
     on_worker(async {
         let fixture = Fixture::new();
         let lent = fixture.get().await;
-        let (outbound, pools) = (fixture.outbound.clone(), fixture.pools.clone());
-        let connecting = conet_rt::spawn(async move { place(&outbound, &pools).await });
+        let (outbound, commons) = (fixture.outbound.clone(), fixture.commons.clone());
+        let connecting = conet_rt::spawn(async move { place(&outbound, &commons).await });
         while !fixture.outbound.is_wanted() {
             time::yield_now().await;
         }
@@ -74,7 +77,7 @@ fn an_idle_connection_makes_room_at_once() {
         let fixture = Fixture::new();
         drop(fixture.get().await);
         assert_eq!((fixture.pool().stats().idle, fixture.outbound.used()), (1, 1));
-        time::timeout_at(soon(), place(&fixture.outbound, &fixture.pools)).await.expect("a place");
+        time::timeout_at(soon(), place(&fixture.outbound, &fixture.commons)).await.expect("a place");
         assert_eq!(fixture.pool().stats().open, 0);
     });
 }
