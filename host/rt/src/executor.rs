@@ -104,9 +104,19 @@ impl Executor {
         self.run_queue.borrow().has_waiting()
     }
 
+    /// Whether there are several groups.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.run_queue.borrow().is_shared()
+    }
+
     /// While a task runs: of other groups than its own.
     pub(crate) fn has_ready_of_others(&self) -> bool {
         self.has_ready()
+    }
+
+    /// Whether tasks of the running one's group run for long, of late.
+    pub(crate) fn runs_long(&self) -> bool {
+        self.run_queue.borrow().runs_long(self.queue.get())
     }
 
     /// Runs a burst: the tasks of the group whose turn it is that are ready now, not those they wake. It is over when a
@@ -117,10 +127,12 @@ impl Executor {
         };
         let Burst { queue, ready, cancelled } = burst;
         self.queue.set(queue);
-        pace.set_shared(self.run_queue.borrow().is_shared());
+        let shared = self.run_queue.borrow().is_shared();
+        pace.set_shared(shared);
         let began = pace.now();
         for _ in 0..ready {
             let Some(runnable) = self.run_queue.borrow_mut().pop(queue) else { break };
+            let resumed = pace.now();
             // The futures are guarded; this is for a destructor of what they leave.
             let run = catch_unwind(AssertUnwindSafe(|| match cancelled {
                 false => drop(budget::with(pace.now(), || runnable.run())),
@@ -130,6 +142,9 @@ impl Executor {
                 self.remote.panics.fetch_add(1, Ordering::Relaxed);
             }
             pace.ran();
+            if shared {
+                self.run_queue.borrow_mut().ran(queue, pace.now() - resumed);
+            }
             if pace.is_due() || self.run_queue.borrow().has_waiting() && pace.now() - began >= QUANTUM {
                 break;
             }

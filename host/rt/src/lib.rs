@@ -31,6 +31,7 @@
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("conet runs on Linux on x86-64 and aarch64 only");
 
+pub mod alarm;
 pub mod net;
 pub mod time;
 mod worker;
@@ -62,6 +63,6 @@ pub use remote::{Stopped, WorkerId};
 pub use stack::{Stack, Stacks};
 pub use turns::short_turns;
 pub use worker::{
-    Handle, Hooks, Stalls, Worker, WorkerConfig, block_on, flush, is_alone, look_soon, others_wait, spawn,
-    spawn_in, unwatch, watch,
+    Handle, Hooks, Stalls, Worker, WorkerConfig, block_on, flush, is_alone, is_shared, look_soon,
+    others_wait, runs_long, spawn, spawn_in, unwatch, watch,
 };

@@ -136,9 +136,20 @@ pub fn is_alone() -> bool {
     local::with(|local| local.remote.tasks.load(Ordering::Relaxed) <= 1).unwrap_or_default()
 }
 
+/// Whether this thread's worker has tasks of more than one group.
+pub fn is_shared() -> bool {
+    local::with(|local| local.executor.is_shared()).unwrap_or_default()
+}
+
 /// Whether tasks of another group are ready on this thread's worker, and wait until the one that runs now makes room.
 pub fn others_wait() -> bool {
     local::with(|local| local.executor.has_ready_of_others()).unwrap_or_default()
+}
+
+/// Whether the task that runs now is likely to go on for long, as others of its group did of late. Known only where there is
+/// more than one group.
+pub fn runs_long() -> bool {
+    local::with(|local| local.executor.runs_long()).unwrap_or_default()
 }
 
 /// Watches the sockets of this thread's worker while a task goes on for long: what was given to [`Hooks::begins`] tells when

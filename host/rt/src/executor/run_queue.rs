@@ -10,7 +10,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -136,6 +136,17 @@ impl<T> RunQueue<T> {
         self.queues[queue].ready.pop_front()
     }
 
+    /// A task of the burst has run for so long.
+    #[inline]
+    pub(super) fn ran(&mut self, queue: usize, time: Duration) {
+        self.queues[queue].ran(time);
+    }
+
+    /// Whether the queue's tasks run for long, of late. Known only where it matters: among several groups.
+    pub(super) fn runs_long(&self, queue: usize) -> bool {
+        self.queues[queue].runs_long()
+    }
+
     /// Ends the burst. It is charged now if it matters now.
     pub(super) fn end(&mut self, queue: usize, now: Instant) {
         let charge = if self.has_waiting() { self.meter.settle(now) } else { self.meter.settle_old(now) };
@@ -213,7 +224,6 @@ pub(super) const DEFAULT: usize = 0;
 mod tests {
     use std::cell::Cell;
     use std::num::NonZeroU32;
-    use std::time::Duration;
 
     use super::*;
 
@@ -321,6 +331,22 @@ mod tests {
             // The others go on, until the few nanoseconds are made up for.
             (0..20).for_each(|_| assert_eq!(fixture.burst_of_spinning(250_000), "spinning"));
         }
+    }
+
+    #[test]
+    fn whose_tasks_run_long_is_known_by_the_last_few() {
+        let mut fixture = Fixture::new();
+        let [computing, serving] = [100; 2].map(|weight| fixture.enter(weight).1);
+        let runs_long =
+            |fixture: &Fixture| [computing, serving].map(|queue| fixture.run_queue.runs_long(queue));
+        assert_eq!(runs_long(&fixture), [false; 2], "nobody knows yet");
+        for _ in 0..100 {
+            fixture.run_queue.ran(computing, Duration::from_millis(1));
+            fixture.run_queue.ran(serving, Duration::from_micros(20));
+        }
+        assert_eq!(runs_long(&fixture), [true, false]);
+        (0..100).for_each(|_| fixture.run_queue.ran(computing, Duration::from_micros(20)));
+        assert_eq!(runs_long(&fixture), [false; 2], "what was long ago does not count");
     }
 
     #[test]

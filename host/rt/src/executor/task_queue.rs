@@ -1,6 +1,7 @@
 //! One group's tasks on one worker.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::group::{Account, Group};
 
@@ -13,6 +14,8 @@ pub(super) struct TaskQueue<T> {
     /// CPU time used by weight.
     pub(super) vruntime: Vruntime,
     account: Account,
+    /// How long each of its tasks runs, of late.
+    run_time: Duration,
 }
 
 /// Whether it has a turn.
@@ -29,7 +32,8 @@ pub(super) enum State {
 impl<T> TaskQueue<T> {
     pub(super) fn new(group: &Group, vruntime: Vruntime) -> TaskQueue<T> {
         let account = Account::open(group);
-        TaskQueue { ready: VecDeque::new(), users: 0, state: State::Idle, vruntime, account }
+        let run_time = Duration::ZERO;
+        TaskQueue { ready: VecDeque::new(), users: 0, state: State::Idle, vruntime, account, run_time }
     }
 
     pub(super) fn group(&self) -> &Group {
@@ -39,6 +43,17 @@ impl<T> TaskQueue<T> {
     /// Nothing is left to be done, and nobody needs it.
     pub(super) fn is_over(&self) -> bool {
         self.users == 0 && self.ready.is_empty()
+    }
+
+    /// One of its tasks has run for so long.
+    #[inline]
+    pub(super) fn ran(&mut self, time: Duration) {
+        self.run_time = (self.run_time * 7 + time) / 8;
+    }
+
+    /// Whether others would notice it when one of its tasks runs, as the last few were.
+    pub(super) fn runs_long(&self) -> bool {
+        self.run_time >= LONG
     }
 
     pub(super) fn charge(&mut self, nanos: u64) {
@@ -57,3 +72,6 @@ impl Vruntime {
         Vruntime(self.0 + (u128::from(nanos) << 32) / u128::from(weight))
     }
 }
+
+/// Much more than a task that answers a message takes, or the calls that it costs to make room for others meanwhile.
+const LONG: Duration = Duration::from_micros(100);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the peers are std's, on loopback, where nothing keeps them")]
 
+mod alarm;
 mod budget;
 mod drivers;
 mod listener;
