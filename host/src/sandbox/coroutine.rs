@@ -12,7 +12,7 @@ use std::{
 
 use conet_rt::budget;
 use wasmtime::{
-    Store,
+    Engine, Store,
     component::{ComponentExportIndex, ComponentNamedList, Instance, Lift, Lower, Resource},
 };
 
@@ -24,6 +24,7 @@ use super::{
     start,
     store::{Occupancy, State, store},
     trap::Ended,
+    trusted,
 };
 use crate::{
     ids,
@@ -188,7 +189,7 @@ impl Sandbox {
             body(&mut store, instance).await
         });
         let seen = seen.then(|| self.context.metrics.clone());
-        let turns = Turns { call, last_yield, made_room: false, seen, coroutine };
+        let turns = Turns { call, engine: &loaded.engine, last_yield, made_room: false, seen, coroutine };
         let ended = match turns.await {
             Ok(called) => Ended::new(called),
             Err(panic) => Ended::panicked(&self.context, &*panic),
@@ -231,8 +232,9 @@ where
 }
 
 /// Polls a guest's call: each poll is a turn of its own, and a panic comes back as an error.
-struct Turns<F> {
+struct Turns<'a, F> {
     call: Pin<Box<F>>,
+    engine: &'a Engine,
     last_yield: Arc<Yield>,
     /// The last turn ended because it had its share of operations.
     made_room: bool,
@@ -242,7 +244,7 @@ struct Turns<F> {
     coroutine: Option<Arc<Coroutine>>,
 }
 
-impl<F: Future> Future for Turns<F> {
+impl<F: Future> Future for Turns<'_, F> {
     type Output = Result<F::Output, Box<dyn Any + Send>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
@@ -258,7 +260,9 @@ impl<F: Future> Future for Turns<F> {
             self.last_yield.returned();
         }
         // After a panic the future is only dropped, and with it the store, which nobody else sees.
-        let polled = catch_unwind(AssertUnwindSafe(|| self.call.as_mut().poll(cx)));
+        let (engine, call) = (self.engine, self.call.as_mut());
+        let polled = trusted::within_alarm(engine, || catch_unwind(AssertUnwindSafe(|| call.poll(cx))));
+        slice::end_turn();
         self.made_room = budget::is_exhausted();
         if let Some(coroutine) = &self.coroutine {
             sample::charge(coroutine);

@@ -10,10 +10,15 @@ use std::{
     time::Duration,
 };
 
+use conet_rt::alarm;
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{AsContextMut, StoreContextMut, UpdateDeadline};
 
-use super::{sample, store::State, ticker::interrupt};
+use super::{
+    sample,
+    store::State,
+    ticker::{SLICE_MAX_IF_SHARED, SLICE_MIN, interrupt, interrupt::SoFar},
+};
 use crate::{
     config::{units::show_duration, warn::Warn},
     imports::crew,
@@ -84,6 +89,15 @@ impl Yield {
 /// Notes that a coroutine's task is being polled anew.
 pub(super) fn begin_turn() {
     TURN.set(TURN.get().wrapping_add(1));
+    if conet_rt::runs_long() {
+        // What others have sent in their turns does not wait for this one's end, nor does what comes meanwhile.
+        conet_rt::flush();
+        interrupt::computing();
+    }
+}
+
+/// It has been polled.
+pub(super) fn end_turn() {
     interrupt::computed();
 }
 
@@ -123,12 +137,26 @@ pub(super) fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Re
     if begins {
         metrics.fresh_slices.increment();
     }
-    if begins || renewed {
-        interrupt::computing();
+    let so_far = interrupt::so_far();
+    // It goes on at a deadline that may have passed before its turn.
+    let goes_on = begins || renewed;
+    let over = match &so_far {
+        // The epoch may be another worker's doing.
+        Some(SoFar { told: false, time, shared: true }) => *time >= SLICE_MAX_IF_SHARED,
+        Some(SoFar { told: true, time, .. }) => !goes_on || *time >= SLICE_MIN,
+        _ => !goes_on,
+    };
+    if !over {
+        match so_far {
+            Some(SoFar { told: true, time, shared: true }) => alarm::set(SLICE_MIN.saturating_sub(time)),
+            Some(_) => {}
+            None => interrupt::computing(),
+        }
         return Ok(UpdateDeadline::Continue(SLICE_TICKS));
     }
+    interrupt::computed();
     metrics.yields.increment();
-    if interrupt::computed() {
+    if so_far.is_some_and(|so_far| so_far.told) {
         metrics.interrupts.increment();
         conet_rt::look_soon();
     }

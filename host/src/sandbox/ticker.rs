@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, AtomicIsize, Ordering},
     },
     thread::{self, Thread},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use conet_rt::Hooks;
@@ -89,9 +89,10 @@ impl Shared {
                 idle_ticks += 1;
             }
             if idle_ticks < IDLE_TICKS_MAX {
-                let ticked = Instant::now();
-                self.interrupts.wait(TICK);
-                pause(SLICE_MIN.saturating_sub(ticked.elapsed()));
+                // Not woken meanwhile: the system is slow to run again who has just run.
+                let paused = if self.interrupts.have_watched() { SLICE_MIN } else { Duration::ZERO };
+                pause(paused);
+                self.interrupts.wait(TICK - paused);
             } else {
                 self.park();
                 idle_ticks = 0;
@@ -156,7 +157,9 @@ fn pause(rest: Duration) {
 /// The length of a tick, and of a slice.
 pub const TICK: Duration = Duration::from_millis(1);
 /// No slice is ended earlier for what comes meanwhile, however much that is.
-const SLICE_MIN: Duration = Duration::from_micros(150);
+pub(super) const SLICE_MIN: Duration = Duration::from_micros(150);
+/// A slice that may keep other tenants waiting.
+pub(super) const SLICE_MAX_IF_SHARED: Duration = Duration::from_micros(250);
 /// The tick thread's turns are short: so the system has it run at once.
 const TURN: Duration = Duration::from_micros(100);
 /// After so many ticks without a running worker the thread sleeps: ping-pong traffic must not wake it each time.

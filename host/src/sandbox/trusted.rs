@@ -1,4 +1,4 @@
-//! What wasmtime has to take on trust: compiled code, and the memory of coroutines' stacks.
+//! What has to be taken on trust: compiled code, the memory of coroutines' stacks, and what interrupts them.
 //!
 //! The one file of the host with unsafe code.
 
@@ -16,6 +16,12 @@ use super::{
     engine::{EngineOptions, Shape},
 };
 use crate::config::limits::CompileLimits;
+
+/// Calls `poll`, which the thread's alarm interrupts by advancing the Engine's epoch.
+pub(super) fn within_alarm<R>(engine: &Engine, poll: impl FnOnce() -> R) -> R {
+    // SAFETY: an atomic addition, which is for signal handlers, too, by its documentation.
+    unsafe { conet_rt::alarm::within(&|| engine.increment_epoch(), poll) }
+}
 
 /// The component's code: what an earlier run compiled, or else compiled now.
 pub(super) fn compiled(

@@ -10,14 +10,17 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use conet_rt::alarm;
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll},
     io::Errno,
 };
 use slab::Slab;
+
+use super::SLICE_MAX_IF_SHARED;
 
 thread_local! {
     /// This thread's, while it is a worker's.
@@ -32,6 +35,8 @@ pub(super) struct Interrupts {
     alarm: OwnedFd,
     /// Whether a worker's sockets have told, by what the event brings.
     told: Mutex<Slab<Arc<AtomicBool>>>,
+    /// Some have been watched since this was asked.
+    watched: AtomicBool,
 }
 
 /// A worker's side.
@@ -41,7 +46,14 @@ struct Watched {
     sockets: OwnedFd,
     key: usize,
     told: Arc<AtomicBool>,
-    is_armed: bool,
+    armed: Option<Armed>,
+}
+
+/// They are watched.
+struct Armed {
+    since: Instant,
+    /// An alarm has been set, too.
+    shared: bool,
 }
 
 impl Interrupts {
@@ -50,7 +62,12 @@ impl Interrupts {
         let alarm = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &alarm, epoll::EventData::new_u64(ALARM), flags)?;
-        Ok(Self { epoll, alarm, told: Mutex::default() })
+        Ok(Self { epoll, alarm, told: Mutex::default(), watched: AtomicBool::new(false) })
+    }
+
+    /// Whether sockets have been watched since this was called last.
+    pub(super) fn have_watched(&self) -> bool {
+        self.watched.load(Relaxed) && self.watched.swap(false, Relaxed)
     }
 
     /// Waits for this time, or until a guest is to make room.
@@ -79,7 +96,7 @@ impl Interrupts {
         let sockets = sockets.try_clone_to_owned()?;
         let told = Arc::new(AtomicBool::new(false));
         let key = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(told.clone());
-        let own = Watched { interrupts: self.clone(), sockets, key, told, is_armed: false };
+        let own = Watched { interrupts: self.clone(), sockets, key, told, armed: None };
         OWN.set(Some(own));
         Ok(())
     }
@@ -90,7 +107,7 @@ pub(super) fn leave() {
     OWN.set(None);
 }
 
-/// A guest is computing on this thread, and goes on.
+/// A guest is computing on this thread, from now on.
 pub(in super::super) fn computing() {
     if conet_rt::is_alone() {
         return;
@@ -101,10 +118,29 @@ pub(in super::super) fn computing() {
     });
 }
 
-/// No guest is computing on this thread. Tells whether its sockets have had something meanwhile.
+/// No guest is computing on this thread any more.
 #[inline]
-pub(in super::super) fn computed() -> bool {
-    with(|own| own.is_armed && own.disarm()).unwrap_or_default()
+pub(in super::super) fn computed() {
+    with(Watched::disarm);
+}
+
+/// How far the guest that is [`computing`] has come.
+pub(in super::super) fn so_far() -> Option<SoFar> {
+    with(|own| {
+        let Armed { since, shared } = own.armed.as_ref()?;
+        Some(SoFar { told: own.told.load(Relaxed), time: since.elapsed(), shared: *shared })
+    })
+    .flatten()
+}
+
+/// What is known of a guest that computes.
+pub(in super::super) struct SoFar {
+    /// There is something for others.
+    pub(in super::super) told: bool,
+    /// For how long it has.
+    pub(in super::super) time: Duration,
+    /// The worker has other tenants.
+    pub(in super::super) shared: bool,
 }
 
 fn with<R>(call: impl FnOnce(&mut Watched) -> R) -> Option<R> {
@@ -113,9 +149,9 @@ fn with<R>(call: impl FnOnce(&mut Watched) -> R) -> Option<R> {
 
 impl Watched {
     fn arm(&mut self) {
-        if self.is_armed {
-            self.disarm();
-        }
+        self.disarm();
+        let since = Instant::now();
+        self.interrupts.watched.store(true, Relaxed);
         if conet_rt::watch() | conet_rt::others_wait() {
             self.told.store(true, Relaxed);
             // The counter cannot be full: that takes 2^64 of them.
@@ -123,24 +159,30 @@ impl Watched {
         }
         let data = epoll::EventData::new_u64(self.key as u64);
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-        // Without it the slice is a whole one.
-        self.is_armed = epoll::add(&self.interrupts.epoll, &self.sockets, data, flags).is_ok();
+        // Without it the slice is as long as it may be.
+        let _ = epoll::add(&self.interrupts.epoll, &self.sockets, data, flags);
+        let shared = conet_rt::is_shared();
+        if shared {
+            // The tick thread may come late.
+            alarm::set(SLICE_MAX_IF_SHARED);
+        }
+        self.armed = Some(Armed { since, shared });
     }
 
-    fn disarm(&mut self) -> bool {
-        self.is_armed = false;
+    fn disarm(&mut self) {
+        let Some(Armed { shared, .. }) = self.armed.take() else { return };
+        if shared {
+            alarm::clear();
+        }
         conet_rt::unwatch();
         // Watched no longer than it takes, as each event costs the kernel more while it is.
         let _ = epoll::delete(&self.interrupts.epoll, &self.sockets);
-        self.told.load(Relaxed)
     }
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        if self.is_armed {
-            self.disarm();
-        }
+        self.disarm();
         self.interrupts.told.lock().unwrap_or_else(PoisonError::into_inner).remove(self.key);
     }
 }
