@@ -49,8 +49,8 @@ pub struct Accepted {
     pub visit: Option<Box<Visit>>,
     /// Its part of the limits.
     pub admission: Admission,
-    /// Counts how it ends.
-    pub tally: Tally,
+    /// Counts it, from when somebody has accepted it.
+    pub tally: Option<Tally>,
     /// Of a handler: what comes of it is to be told there.
     pub pass: Option<Pass>,
 }
@@ -80,12 +80,11 @@ pub async fn accept(context: &Arc<Context>, incoming: &Incoming) -> Result<Accep
             if accepted.pass.is_none() {
                 context.metrics.circuit_refused.increment();
                 accepted.visit.iter_mut().for_each(|visit| visit.refuse());
-                accepted.tally.refuse();
                 accepted.stream.reset();
                 continue;
             }
         }
-        context.metrics.accepted.increment();
+        accepted.tally = Some(Tally::begin(&context.metrics));
         return Ok(accepted);
     }
 }
@@ -114,8 +113,7 @@ fn admit(context: &Arc<Context>, incoming: &Incoming, arrival: Arrival) -> Optio
     match Admission::of(context, permit, peer) {
         Some(admission) => {
             let visit = Visit::accepted(context, incoming.address, peer, None);
-            let tally = Tally::new(&context.metrics);
-            Some(Accepted { stream, peer, visit, admission, tally, pass: None })
+            Some(Accepted { stream, peer, visit, admission, tally: None, pass: None })
         }
         None => {
             refuse(context, &stream, "`connections-per-ip`");

@@ -81,9 +81,9 @@ impl Connection {
     }
 
     /// It is a coroutine's from now on: how it ends is told and counted by these.
-    pub(super) fn begin_telling(&mut self, visit: Option<Box<Visit>>, tally: Tally) {
+    pub(super) fn begin_telling(&mut self, visit: Option<Box<Visit>>, tally: Option<Tally>) {
         self.enter(visit);
-        self.tally = Some(tally);
+        self.tally = tally;
     }
 
     /// One that the guest has opened.
@@ -380,7 +380,7 @@ mod tests {
             let permit = context.connections.try_acquire(1).expect("there are many");
             let fate = View::new(context.clone(), 1, 1).fate;
             let mut connection = Connection::new(stream, permit, fate);
-            connection.begin_telling(None, Tally::new(&context.metrics));
+            connection.begin_telling(None, Some(Tally::begin(&context.metrics)));
             let mut receiving = pin!(connection.stream().expect("it is open").recv(1));
             poll_fn(|cx| {
                 assert!(receiving.as_mut().poll(cx).is_pending());

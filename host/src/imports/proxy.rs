@@ -26,7 +26,6 @@ use super::{
     Context,
     accept::Accepted,
     admission::Admission,
-    tally::Tally,
     visit::{Introduced, Visit},
 };
 use crate::quota::Permit;
@@ -189,8 +188,7 @@ async fn introduced(context: &Arc<Context>, listener: SocketAddr, arrival: Arriv
     match Admission::of(context, permit, peer) {
         Some(admission) => {
             let visit = Visit::accepted(context, listener, peer, told);
-            let tally = Tally::new(&context.metrics);
-            Some(Accepted { stream, peer, visit, admission, tally, pass: None })
+            Some(Accepted { stream, peer, visit, admission, tally: None, pass: None })
         }
         None => {
             stream.reset();
@@ -224,3 +222,28 @@ async fn read(stream: &TcpStream) -> Result<Option<Header>, Malformed> {
 
 /// Where a handler's peers may be silent for as long as they like: proxies are not.
 const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::limits::Limits;
+    use conet_rt::WorkerConfig;
+    use std::{io::Write, os::unix::net::UnixStream};
+
+    /// Its end is counted as that of an accepted one, which it is not yet.
+    #[test]
+    fn one_that_is_introduced_and_never_accepted_counts_for_nothing() {
+        let context = Context::test(Limits::default());
+        let any: SocketAddr = ([127, 0, 0, 1], 1).into();
+        conet_rt::block_on(WorkerConfig::default(), async {
+            let (socket, mut proxy) = UnixStream::pair().expect("descriptors");
+            proxy.write_all(b"PROXY UNKNOWN\r\n").expect("there is room");
+            let stream = TcpStream::from_fd(socket.into()).expect("a stream socket");
+            let permit = context.connections.try_acquire(1).expect("there are many");
+            let accepted = introduced(&context, any, Arrival { stream, peer: any, permit }).await;
+            assert!(accepted.is_some());
+        })
+        .expect("a worker");
+        assert_eq!(context.metrics.closed().map(|(_, count)| count).sum::<u64>(), 0);
+    }
+}

@@ -173,7 +173,7 @@ mod tests {
                 peer: ([127, 0, 0, 1], 1).into(),
                 visit: None,
                 admission: permit.into(),
-                tally: Tally::new(&context.metrics),
+                tally: Some(Tally::begin(&context.metrics)),
                 pass: None,
             };
             let refused = view.end_accept((Ok(accepted), false)).expect("no trap");
