@@ -130,3 +130,25 @@ fn sockets_that_systemd_passes_are_handed_on() {
     second.stop();
     host.wait_exit().assert_code(0);
 }
+
+/// For a moment it has another name, which may be longer than the system has room for.
+#[test]
+fn an_admin_s_socket_that_cannot_be_had_is_told_of() {
+    let room = 107 - artifacts::scratch().as_os_str().len() - "//a".len();
+    let folder = artifacts::scratch().join("x".repeat(room));
+    fs::create_dir_all(&folder).expect("the scratch folder is ours");
+    let admin = format!("admin = {:?}", folder.join("a"));
+    let host = Launch::serve(&Config::host(&admin).handler("h", "echo-handler", "")).start();
+    let mut old = host.connect_to("h");
+    peer::round_trip(&mut old, b"the old one");
+    host.signal(Signal::USR2);
+    let successor = host.wait_successor(1);
+    host.wait_line("this host has no admin: cannot have the admin's socket");
+    let told = host.wait_line("upgraded: process ");
+    assert!(told.contains("its admin may not answer: cannot have the admin's socket"), "{told}");
+    peer::echo_exact(host.connect_to("h"), 1000);
+    drop(old);
+    successor.stop();
+    host.wait_exit().assert_code(0);
+    fs::remove_dir_all(folder).expect("it is ours");
+}

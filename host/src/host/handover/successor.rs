@@ -204,6 +204,7 @@ impl Successor {
         talk.say(&FromOld::Yours, None)?;
         match talk.hear(Some(Instant::now() + TAKEN_MAX))? {
             Some((FromNew::Taken, _)) => Ok(()),
+            Some((FromNew::Failed(why), _)) => Err(io::Error::other(why)),
             Some((other, _)) => Err(io::Error::other(format!("it says {other:?}"))),
             None => Err(io::Error::other("it has ended")),
         }

@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{
     admin::{Admin, Answer, Order, Phase},
-    exit::StartError,
     imports::given::Named,
 };
 
@@ -215,19 +214,21 @@ impl Host {
             }
             Word::Yours => {
                 let Some(predecessor) = self.predecessor.take() else { return };
-                match self.registry.serve(&mut self.doors, &self.messages) {
-                    Ok(admin) => self.admin = admin,
-                    Err(error) => self.without_admin(&error),
-                }
+                let served = self.registry.serve(&mut self.doors, &self.messages);
                 self.notify.ready(&self.summary());
                 self.messages.say(format_args!("upgraded: took over from process {}", predecessor.process));
-                predecessor.taken();
+                match served {
+                    Ok(admin) => {
+                        self.admin = admin;
+                        predecessor.taken();
+                    }
+                    Err(error) => {
+                        self.messages.say(format_args!("this host has no admin: {error}"));
+                        predecessor.failed(&error.to_string());
+                    }
+                }
             }
         }
-    }
-
-    fn without_admin(&self, error: &StartError) {
-        self.messages.say(format_args!("this host has no admin: {error}"));
     }
 }
 
