@@ -184,3 +184,27 @@ fn it_goes_without_a_wall_too() {
     second.stop();
     host.wait_exit().assert_code(0);
 }
+
+/// The next process has nothing of them.
+#[test]
+fn those_who_wait_at_an_address_that_the_next_process_leaves_are_served() {
+    let socket = Socket::new();
+    let file = |number: usize| {
+        let lines = format!("listen = [\"127.0.0.{number}:0\"]\nenv = {{ VERSION = \"{number:04}\" }}");
+        // All but the first wait for a second each.
+        let limits = "[tenant.limits]\naccept-rate = 1\nconnections-per-ip = \"off\"";
+        Config::host(&socket.line()).tenant("v", "version", &format!("{lines}\n{limits}"))
+    };
+    let mut config = file(1);
+    let host = Launch::serve(&config).start();
+    let mut waiting: Vec<_> = (0..50).map(|_| host.connect_to("v")).collect();
+    config.replace(file(2));
+    let successor = upgrade(&host, &socket, 1);
+    assert!(waiting.iter_mut().all(|stream| ask(stream) == "0001"), "{host:?}");
+    let told = host.wait_line("listening on 127.0.0.2:");
+    let elsewhere = told.split(' ').nth(2).and_then(|address| address.parse().ok()).expect("an address");
+    assert_eq!(ask(&mut peer::connect(elsewhere)), "0002");
+    drop(waiting);
+    successor.stop();
+    host.wait_exit().assert_code(0);
+}

@@ -8,7 +8,7 @@
 //!  each listening socket, what
 //!  is held back, Whole           ->
 //!                                       reads the file, compiles, raises its wall
-//!                                <-     Serves, of each tenant; Ready: or Failed, and it ends
+//!                                <-     Serves, of each tenant, what it has Left; Ready: or Failed, and it ends
 //!  Go                            ->
 //!                                       begins: for a moment both accept
 //!                                <-     Serving

@@ -56,7 +56,7 @@ pub(super) use ground::engines_to_check;
 use reload::Reload;
 use rollback::Rollbacks;
 use running::{CommonsOfAll, Running};
-use sockets::Sockets;
+use sockets::{Sockets, keys};
 use upgrade::Upgrade;
 
 /// What a host of many tenants starts with.
@@ -288,7 +288,8 @@ impl Host {
         let now = Instant::now();
         for running in self.tenants.values_mut() {
             let name = &running.context().name;
-            let has_successor = successor.is_some_and(|successor| successor.serves(name));
+            let sockets = keys(&running.plan.served).map(|(_, key)| key);
+            let has_successor = successor.is_some_and(|successor| successor.serves(name, sockets));
             running.leave(now, has_successor);
         }
     }

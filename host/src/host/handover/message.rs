@@ -51,6 +51,8 @@ pub(in super::super) struct HeldBack {
 pub(super) enum FromNew {
     /// It will serve the tenant of this name.
     Serves(String),
+    /// Of what it was handed it has no use for this, of handlers: what waits there is the old one's.
+    Left(Key),
     /// It has all that it needs.
     Ready,
     /// It accepts.
@@ -94,7 +96,11 @@ mod tests {
             assert_eq!(serde_json::from_str::<FromOld>(expected).expect("it can be read"), message);
             assert_eq!(text(message), expected);
         }
-        let failed = FromNew::Failed("why".to_owned());
-        assert_eq!(serde_json::to_string(&failed).expect("it can be written"), r#"{"failed":"why"}"#);
+        for (message, expected) in [
+            (FromNew::Failed("why".to_owned()), r#"{"failed":"why"}"#),
+            (FromNew::Left(of("[::1]:7", None)), r#"{"left":{"handler":{"address":"[::1]:7","of":null}}}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&message).expect("it can be written"), expected);
+        }
     }
 }

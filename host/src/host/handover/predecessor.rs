@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Handed,
+    Handed, Key,
     message::{FromNew, FromOld, GREETING, HeldBack},
     talk::{MESSAGE_BYTES_MAX, Talk},
 };
@@ -111,13 +111,17 @@ impl Predecessor {
         let _ = self.talk.say(&FromNew::Failed(why[..room].to_owned()), None);
     }
 
-    /// Tells it that these tenants could be served from now on, and waits until they are to be.
+    /// Tells it that these tenants could be served from now on, and what of theirs has been left, and waits until they are to be.
     pub(in super::super) fn ready<'a>(
         &self,
         tenants: impl Iterator<Item = &'a str>,
+        left: Vec<Key>,
     ) -> Result<(), MeetError> {
         for tenant in tenants {
             self.talk.say(&FromNew::Serves(tenant.to_owned()), None)?;
+        }
+        for key in left {
+            self.talk.say(&FromNew::Left(key), None)?;
         }
         self.talk.say(&FromNew::Ready, None)?;
         match self.talk.hear(None)? {
@@ -185,7 +189,7 @@ mod tests {
     fn the_place_of_one_that_dies_once_it_has_said_go_is_this_one_s() {
         let (old, predecessor) = predecessor();
         old.say(&FromOld::Go, None).expect("there is room");
-        predecessor.ready(["a"].into_iter()).expect("it says so");
+        predecessor.ready(["a"].into_iter(), Vec::new()).expect("it says so");
         drop(old);
         let (tell, told) = channel();
         let heard = move |word| tell.send(word).expect("it is waited for");
@@ -197,10 +201,10 @@ mod tests {
     fn one_that_dies_before_has_nobody_take_its_place() {
         let (old, predecessor) = predecessor();
         drop(old);
-        let ready = predecessor.ready(["a"].into_iter());
+        let ready = predecessor.ready(["a"].into_iter(), Vec::new());
         assert!(matches!(ready, Err(MeetError::Gone | MeetError::Talk(_))), "{ready:?}");
         let (old, predecessor) = self::predecessor();
         old.say(&FromOld::Drain, None).expect("there is room");
-        assert!(matches!(predecessor.ready(std::iter::empty()), Err(MeetError::Gone)));
+        assert!(matches!(predecessor.ready(std::iter::empty(), Vec::new()), Err(MeetError::Gone)));
     }
 }

@@ -48,8 +48,16 @@ enum Leave {
 pub(in super::super) struct Successor {
     /// Its number.
     pub(in super::super) process: u32,
-    tenants: BTreeSet<String>,
+    heir: Heir,
     rising: std::sync::Arc<Rising>,
+}
+
+/// What of the old one's it has.
+#[derive(Debug, Default)]
+struct Heir {
+    tenants: BTreeSet<String>,
+    /// Not these sockets.
+    left: Vec<Key>,
 }
 
 impl Rising {
@@ -71,7 +79,7 @@ impl Rising {
         // Else its end would not show.
         drop(stdin);
         match self.settle(process, estate) {
-            Ok(tenants) => Ok(Successor { process, tenants, rising: self }),
+            Ok(heir) => Ok(Successor { process, heir, rising: self }),
             Err(why) => {
                 self.see_off();
                 if let Err(error) = launcher.end() {
@@ -82,7 +90,7 @@ impl Rising {
         }
     }
 
-    fn settle(&self, process: u32, estate: Estate) -> Result<BTreeSet<String>, String> {
+    fn settle(&self, process: u32, estate: Estate) -> Result<Heir, String> {
         let Estate { sockets, held, admin } = estate;
         let failed = |error: io::Error| match error.kind() {
             // It may have said why.
@@ -102,10 +110,11 @@ impl Rising {
         }
         self.talk.say(&FromOld::Whole { admin }, None).map_err(failed)?;
         let until = Instant::now() + READY_MAX;
-        let mut tenants = BTreeSet::new();
+        let mut heir = Heir::default();
         loop {
             match self.heard(process, until)? {
-                FromNew::Serves(tenant) => drop(tenants.insert(tenant)),
+                FromNew::Serves(tenant) => drop(heir.tenants.insert(tenant)),
+                FromNew::Left(key) => heir.left.push(key),
                 FromNew::Ready => break,
                 other => return Err(format!("process {process} says {other:?} before it is ready")),
             }
@@ -119,7 +128,7 @@ impl Rising {
         }
         self.talk.say(&FromOld::Go, None).map_err(failed)?;
         match self.heard(process, Instant::now() + BEGIN_MAX)? {
-            FromNew::Serving => Ok(tenants),
+            FromNew::Serving => Ok(heir),
             other => Err(format!("process {process} says {other:?} before it serves")),
         }
     }
@@ -193,9 +202,9 @@ impl Rising {
 }
 
 impl Successor {
-    /// Whether it serves the tenant of this name.
-    pub(in super::super) fn serves(&self, tenant: &str) -> bool {
-        self.tenants.contains(tenant)
+    /// Whether it serves the tenant of this name, and has all of these sockets.
+    pub(in super::super) fn serves(&self, tenant: &str, mut sockets: impl Iterator<Item = Key>) -> bool {
+        self.heir.tenants.contains(tenant) && sockets.all(|key| !self.heir.left.contains(&key))
     }
 
     /// Has it take the admin's place. An error is that it has not, or not in time.

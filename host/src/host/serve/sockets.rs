@@ -61,6 +61,11 @@ impl Sockets {
         Ok(Sockets(sockets))
     }
 
+    /// What finds those that are not among the others.
+    pub(super) fn beside(&self, others: &Self) -> Vec<Key> {
+        self.0.keys().filter(|key| !others.0.contains_key(key)).cloned().collect()
+    }
+
     /// Closes those of these addresses here: peers find nobody once their tenant has closed its own.
     pub(super) fn close(&mut self, addresses: &[SocketAddr]) {
         let is_one =
@@ -90,7 +95,7 @@ pub(super) fn unasked(given: &Given, plans: &[Arc<Plan>]) -> Vec<Named> {
 }
 
 /// Each address of a tenant, and what finds its socket.
-fn keys(served: &Served) -> impl Iterator<Item = (SocketAddr, Key)> {
+pub(super) fn keys(served: &Served) -> impl Iterator<Item = (SocketAddr, Key)> {
     let name = &served.config.name;
     served.listen.iter().enumerate().map(move |(nth, at)| {
         let of = (at.value.port() == 0).then(|| (name.clone(), nth));

@@ -16,7 +16,7 @@ use tracing::warn;
 use super::{
     super::{
         design::design,
-        handover::Predecessor,
+        handover::{Key, Predecessor},
         notify::Notify,
         occurrence::{Occurrence, take_signals},
         plan::{Plan, plans},
@@ -63,7 +63,11 @@ impl Host {
         let mut doors =
             Doors::open(&config.host, design.owner.as_ref(), &given, predecessor.as_ref(), &mut handed)?;
         tell_unasked(&given, &plans);
-        let sockets = Sockets::handed(&mut handed).for_plans(&plans, &given)?;
+        let inherited = Sockets::handed(&mut handed);
+        let sockets = inherited.for_plans(&plans, &given)?;
+        let left = inherited.beside(&sockets);
+        // What nobody has asked for stays the other's.
+        drop(inherited);
         let wall = design.raise()?;
         // Threads that were there before would not be behind the wall.
         messages.begin()?;
@@ -105,18 +109,18 @@ impl Host {
             events,
         };
         host.compiler.give_way();
-        host.serve_from(ready, &starting)
+        host.serve_from(ready, left, &starting)
     }
 
-    /// Begins what is ready; beside the host before this one, where there is one. `starting` is cleared before anything runs that a
-    /// signal should leave time.
-    fn serve_from(mut self, ready: Ready, starting: &AtomicBool) -> Result<Self, StartError> {
+    /// Begins what is ready; beside the host before this one, where there is one, which has `left` still. `starting` is cleared
+    /// before anything runs that a signal should leave time.
+    fn serve_from(mut self, ready: Ready, left: Vec<Key>, starting: &AtomicBool) -> Result<Self, StartError> {
         let predecessor = self.predecessor.clone();
         let change = self.prepare(ready, predecessor.is_some())?;
-        // What nobody has asked for stays the other's.
+        // As it was above: programs have been asked now.
         self.handed.take();
         if let Some(predecessor) = &predecessor {
-            predecessor.ready(change.tenants())?;
+            predecessor.ready(change.tenants(), left)?;
         }
         starting.store(false, Ordering::SeqCst);
         self.carry_out(change)?;
