@@ -100,6 +100,7 @@ impl Executor {
         self.run_queue.borrow_mut().push(*runnable.metadata(), runnable);
     }
 
+    /// Whether tasks are ready; while one runs, of other groups than its own.
     pub(crate) fn has_ready(&self) -> bool {
         self.run_queue.borrow().has_waiting()
     }
@@ -107,11 +108,6 @@ impl Executor {
     /// Whether there are several groups.
     pub(crate) fn is_shared(&self) -> bool {
         self.run_queue.borrow().is_shared()
-    }
-
-    /// While a task runs: of other groups than its own.
-    pub(crate) fn has_ready_of_others(&self) -> bool {
-        self.has_ready()
     }
 
     /// Whether tasks of the running one's group run for long, of late.

@@ -143,7 +143,7 @@ pub fn is_shared() -> bool {
 
 /// Whether tasks of another group are ready on this thread's worker, and wait until the one that runs now makes room.
 pub fn others_wait() -> bool {
-    local::with(|local| local.executor.has_ready_of_others()).unwrap_or_default()
+    local::with(|local| local.executor.has_ready()).unwrap_or_default()
 }
 
 /// Whether the task that runs now is likely to go on for long, as others of its group did of late. Known only where there is
