@@ -20,6 +20,7 @@ pub mod given;
 pub mod inbox;
 pub mod incoming;
 pub mod io;
+pub mod lines;
 pub mod listeners;
 pub mod listening;
 pub mod pool;

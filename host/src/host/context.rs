@@ -167,6 +167,7 @@ pub(super) fn context(config: TenantConfig, room: &Room, around: Around<'_>) -> 
         shared_listeners: (room.copies > 1).then(Arc::default),
         shutdown: Arc::new(Shutdown::default()),
         spawner: OnceLock::new(),
+        lines: OnceLock::new(),
         group,
         settings: if shares.is_some() { Settings::File } else { Settings::Flags },
         roster,

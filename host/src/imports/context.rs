@@ -11,8 +11,8 @@ use std::{
 use conet_rt::Group;
 
 use super::{
-    admission::Addresses, commons::Commons, connection::Parcel, given::Given, listeners::SharedListeners,
-    listening::Listening, resolve::Resolver, throttle::Bandwidths,
+    admission::Addresses, commons::Commons, connection::Parcel, given::Given, lines::Lines,
+    listeners::SharedListeners, listening::Listening, resolve::Resolver, throttle::Bandwidths,
 };
 use crate::{
     access_log::AccessLog,
@@ -121,6 +121,8 @@ pub struct Context {
     pub cut_off: AtomicBool,
     /// Starts coroutines in instances of their own; set once the component is loaded, and only if it can be entered so.
     pub spawner: OnceLock<Box<dyn Spawn>>,
+    /// The lines that its component's code is from; set once that is loaded.
+    pub lines: OnceLock<Lines>,
     /// Its share of the workers' time, and what it has used of it.
     pub group: Group,
     /// Where its grants and limits stand.
@@ -262,6 +264,7 @@ impl Context {
             freeze_told: AtomicBool::new(false),
             cut_off: AtomicBool::new(false),
             spawner: OnceLock::new(),
+            lines: OnceLock::new(),
             group: Group::new(Group::DEFAULT_WEIGHT),
             settings: Settings::Flags,
             roster: None,

@@ -5,7 +5,7 @@
 //! be long gets a branch: up to 64 KiB it is as it was, and beyond that it is a function that is added to the module,
 //! which does the same in a loop. What it comes to is the same to the byte, and to the trap.
 //!
-//! Debug sections of a changed module go: their code offsets would be wrong.
+//! Debug sections of a changed module go: their code offsets would be wrong. Where code has gone says [`Moves`].
 
 mod helper;
 
@@ -20,6 +20,7 @@ use wasmparser::{
 
 use super::{
     functions::{Functions, Site, exchange},
+    moves::Moves,
     sections::{
         CODE_SECTION, CUSTOM_SECTION, DATA_SECTION, FUNCTION_SECTION, HEADER_BYTES, IMPORT_SECTION,
         MEMORY_SECTION, Section, TYPE_SECTION, TooDeep, has_code_offsets, push_section, rewrite_modules,
@@ -39,16 +40,17 @@ pub enum BulkError {
 }
 
 /// The component with its long operations in pieces; borrowed if there are none.
-pub fn instrument(component: &[u8]) -> Result<Cow<'_, [u8]>, BulkError> {
-    rewrite_modules(component, &mut rewrite_module)
+pub(super) fn instrument<'a>(component: &'a [u8], moves: &mut Moves) -> Result<Cow<'a, [u8]>, BulkError> {
+    rewrite_modules(component, &mut |module| rewrite_module(module, moves))
 }
 
-fn rewrite_module(module: &[u8]) -> Result<Cow<'_, [u8]>, BulkError> {
+fn rewrite_module<'a>(module: &'a [u8], moves: &mut Moves) -> Result<Cow<'a, [u8]>, BulkError> {
+    moves.begin_module();
     let sections = sections(module)?;
     let mut helpers = Helpers::of(&sections)?;
     let mut code = None;
     for section in sections.iter().filter(|section| section.id == CODE_SECTION) {
-        code = helpers.rewrite_code(section)?;
+        code = helpers.rewrite_code(section, moves)?;
     }
     let Some(code) = code else {
         return Ok(Cow::Borrowed(module));
@@ -143,7 +145,11 @@ impl Helpers {
     }
 
     /// The code with branches, and with what they call at its end; none if nothing in it may be long.
-    fn rewrite_code(&mut self, section: &Section<'_>) -> Result<Option<Vec<u8>>, BulkError> {
+    fn rewrite_code(
+        &mut self,
+        section: &Section<'_>,
+        moves: &mut Moves,
+    ) -> Result<Option<Vec<u8>>, BulkError> {
         let bodies = CodeSectionReader::new(section.reader())?;
         let count = bodies.count();
         let mut code = Vec::new();
@@ -153,7 +159,9 @@ impl Helpers {
             match self.module.params(index) {
                 Some(params) if !sites.is_empty() => {
                     let put = |out: &mut Vec<u8>, bulk: &Bulk, spare| self.push_branch(out, *bulk, spare);
-                    exchange(&body, params, &sites, put)?.encode(&mut code);
+                    let (bytes, pieces) = exchange(&body, params, &sites, put)?;
+                    bytes.encode(&mut code);
+                    moves.add(index, pieces);
                 }
                 _ => body.as_bytes().encode(&mut code),
             }

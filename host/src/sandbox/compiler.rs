@@ -24,7 +24,9 @@ use std::{
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::{bulk, component::LoadError, engine::Codegen, stack_check, threads};
+use super::{
+    artifact, bulk, component::LoadError, debug_lines, engine::Codegen, moves::Moves, stack_check, threads,
+};
 use crate::{config::limits::CompileLimits, metrics::HostCounters};
 
 pub use confine::Confinement;
@@ -127,7 +129,7 @@ impl Compiler {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The component's code. Blocks until it is there, or the time for it is over.
+    /// The component's code and lines, joined. Blocks until they are there, or the time for it is over.
     pub(super) fn compile(
         &self,
         component: &[u8],
@@ -147,13 +149,19 @@ impl Compiler {
 
 /// Compiles, in this process.
 fn code(component: &[u8], codegen: &Codegen) -> Result<Vec<u8>, LoadError> {
-    let instrumented = stack_check::instrument(component)?;
+    let mut moves = [Moves::default(), Moves::default()];
+    let [by_checks, by_pieces] = &mut moves;
+    let instrumented = stack_check::instrument(component, by_checks)?;
     let instrumented = threads::instrument(&instrumented)?;
     // Pieces are for epochs to come between them.
-    let instrumented =
-        if codegen.preemption { bulk::instrument(&instrumented)? } else { Cow::Borrowed(&*instrumented) };
+    let instrumented = match codegen.preemption {
+        true => bulk::instrument(&instrumented, by_pieces)?,
+        false => Cow::Borrowed(&*instrumented),
+    };
     let engine = codegen.compiler().map_err(LoadError::Engine)?;
-    engine.precompile_component(&instrumented).map_err(LoadError::Compile)
+    let code = engine.precompile_component(&instrumented).map_err(LoadError::Compile)?;
+    // Last, as it is of no use for what is refused.
+    Ok(artifact::joined(code, &debug_lines::table(component, &instrumented, &moves)))
 }
 
 fn words(said: &str) -> String {

@@ -11,7 +11,7 @@ use super::{
     bulk::BulkError, compiler::CompileError, limiter::ELEMENT_BYTES, scan::Scan,
     stack_check::StackCheckError, store::State, threads::ThreadsError, trusted::copied,
 };
-use crate::imports::{self, backtrace::printable};
+use crate::imports::{self, backtrace::printable, lines::Lines};
 
 /// A component that is compiled and linked.
 #[derive(Clone)]
@@ -24,6 +24,8 @@ pub struct Loaded {
     pub entries: Arc<Entries>,
     /// Memories and tables that an instance begins with; it may be said to be more than it is.
     pub initial_bytes: u64,
+    /// What its code is from, if it has debug information.
+    pub lines: Lines,
 }
 
 /// Where to enter a component: a function for each entry it exports, none for the others.
@@ -90,13 +92,14 @@ impl Loaded {
     /// The same on another Engine, with other places for its instances.
     pub(super) fn again(&self, scan: &Scan, engine: &Engine, fibers: bool) -> Result<Self, LoadError> {
         let component = copied(self.pre.component(), engine).map_err(LoadError::Compile)?;
-        Self::link(engine.clone(), &component, scan, fibers)
+        Self::link(engine.clone(), &component, self.lines.clone(), scan, fibers)
     }
 
     /// Links a component of the Engine's.
     pub(super) fn link(
         engine: Engine,
         component: &Component,
+        lines: Lines,
         scan: &Scan,
         fibers: bool,
     ) -> Result<Self, LoadError> {
@@ -104,7 +107,7 @@ impl Loaded {
         imports::add_to_linker(&mut linker, fibers).map_err(LoadError::Link)?;
         let pre = linker.instantiate_pre(component).map_err(LoadError::Link)?;
         let entries = Arc::new(Entries::find(component, scan)?);
-        Ok(Self { engine, pre, entries, initial_bytes: initial_bytes(component) })
+        Ok(Self { engine, pre, entries, initial_bytes: initial_bytes(component), lines })
     }
 }
 

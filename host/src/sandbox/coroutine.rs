@@ -191,7 +191,7 @@ impl Sandbox {
         let seen = seen.then(|| self.context.metrics.clone());
         let turns = Turns { call, engine: &loaded.engine, last_yield, made_room: false, seen, coroutine };
         let ended = match turns.await {
-            Ok(called) => Ended::new(called),
+            Ok(called) => Ended::new(called, &loaded.lines),
             Err(panic) => Ended::panicked(&self.context, &*panic),
         };
         if let Ended::Trapped(trapped) = &ended {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use conet_rt::Stacks;
 use serde::{Deserialize, Serialize};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime::{
+    Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails,
+};
 
 use super::trusted::FiberStacks;
 use crate::config::limits::Limits;
@@ -194,6 +196,9 @@ impl Codegen {
         config.memory_may_move(false);
         config.memory_guard_size(GUARD_BYTES);
         config.memory_init_cow(true);
+        // Whatever the environment says: it would parse a stranger's debug information, at each trap, on a worker. Lines come
+        // from a table (`debug_lines.rs`).
+        config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
         config
     }
 }

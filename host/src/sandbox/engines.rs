@@ -77,8 +77,12 @@ impl Engines {
             return known;
         }
         let cache = self.cache.as_ref();
-        let component = compiled(&self.mapped, bytes, &self.options, shape, &self.compiler, limits, cache)?;
-        let loaded = Loaded::link(self.mapped.clone(), &component, scan, self.options.fibers)?;
+        let (component, lines) =
+            compiled(&self.mapped, bytes, &self.options, shape, &self.compiler, limits, cache)?;
+        if let Some(why) = lines.unread() {
+            tracing::debug!("debug information of a component is not read, or not all of it: {why}");
+        }
+        let loaded = Loaded::link(self.mapped.clone(), &component, lines, scan, self.options.fibers)?;
         let pooled = Pooled::new(self.pool.clone(), scan.clone());
         let shared =
             Shared { loaded: loaded.clone(), pooled: pooled.clone(), shapes: HashSet::from([*shape]) };

@@ -64,13 +64,17 @@ impl Functions {
 /// An instruction to exchange: where it stands, from its body's start, and what the exchange needs to know.
 pub(super) type Site<T> = (Range<usize>, T);
 
+/// Where the pieces of a body were before an exchange, and are after it, from its start: each moves as one. What is written
+/// for a site is where the site was.
+pub(super) type Pieces = Vec<(u32, u32)>;
+
 /// The body with what `push` writes in the place of each site. That may use one more local, an `i32`, whose index it is given.
 pub(super) fn exchange<T>(
     body: &FunctionBody<'_>,
     params: u32,
     sites: &[Site<T>],
     mut push: impl FnMut(&mut Vec<u8>, &T, u32),
-) -> Result<Vec<u8>, BinaryReaderError> {
+) -> Result<(Vec<u8>, Pieces), BinaryReaderError> {
     let bytes = body.as_bytes();
     let mut locals = body.get_locals_reader()?;
     let groups = locals.get_count();
@@ -87,14 +91,17 @@ pub(super) fn exchange<T>(
     groups.saturating_add(1).encode(&mut out);
     out.extend(&bytes[first_group..operators]);
     out.extend([1, I32]);
+    let mut pieces = vec![(operators as u32, out.len() as u32)];
     let mut copied = operators;
     for (place, what) in sites {
         out.extend(&bytes[copied..place.start]);
+        pieces.push((place.start as u32, out.len() as u32));
         push(&mut out, what, spare);
+        pieces.push((place.end as u32, out.len() as u32));
         copied = place.end;
     }
     out.extend(&bytes[copied..]);
-    Ok(out)
+    Ok((out, pieces))
 }
 
 /// What is written for one, more or less.

@@ -3,7 +3,7 @@
 //! Coroutines of one instance have their shadow stacks on the guest's heap, with no guard page. The SDK links in two
 //! globals, the lowest address of the running coroutine's stack and the bytes above it, and here every change of the
 //! stack pointer in compiled code gets a check against them. Nothing else of the component changes, except that debug
-//! sections of a changed module go: their code offsets would be wrong.
+//! sections of a changed module go: their code offsets would be wrong. Where code has gone says [`Moves`].
 //!
 //! The SDK's own switching code is left alone: it is what names the limit. A hostile module can dress up as one to check,
 //! and harms its own memory at most; the result is validated like any component.
@@ -17,7 +17,8 @@ use wasmparser::{
 };
 
 use super::{
-    functions::{Functions, Site, exchange},
+    functions::{Functions, Pieces, Site, exchange},
+    moves::Moves,
     sections::{
         CODE_SECTION, CUSTOM_SECTION, EXPORT_SECTION, HEADER_BYTES, Section, TooDeep, has_code_offsets,
         push_section, rewrite_modules, sections,
@@ -44,12 +45,20 @@ pub enum StackCheckError {
 }
 
 /// The component with checks; borrowed if it has no coroutines that share an instance.
-pub fn instrument(component: &[u8]) -> Result<Cow<'_, [u8]>, StackCheckError> {
+pub(super) fn instrument<'a>(
+    component: &'a [u8],
+    moves: &mut Moves,
+) -> Result<Cow<'a, [u8]>, StackCheckError> {
     let mut sites = 0;
-    rewrite_modules(component, &mut |module| rewrite_module(module, &mut sites))
+    rewrite_modules(component, &mut |module| rewrite_module(module, &mut sites, moves))
 }
 
-fn rewrite_module<'a>(module: &'a [u8], sites: &mut usize) -> Result<Cow<'a, [u8]>, StackCheckError> {
+fn rewrite_module<'a>(
+    module: &'a [u8],
+    sites: &mut usize,
+    moves: &mut Moves,
+) -> Result<Cow<'a, [u8]>, StackCheckError> {
+    moves.begin_module();
     let sections = sections(module)?;
     let Some(check) = Check::find(&sections)? else {
         return Ok(Cow::Borrowed(module));
@@ -57,7 +66,7 @@ fn rewrite_module<'a>(module: &'a [u8], sites: &mut usize) -> Result<Cow<'a, [u8
     let mut out = module[..HEADER_BYTES].to_vec();
     for section in &sections {
         match section.id {
-            CODE_SECTION => push_section(&mut out, section.id, &check.rewrite_code(section, sites)?),
+            CODE_SECTION => push_section(&mut out, section.id, &check.rewrite_code(section, sites, moves)?),
             CUSTOM_SECTION if has_code_offsets(section)? => {}
             _ => out.extend(&module[section.start..section.end]),
         }
@@ -119,31 +128,42 @@ impl Check {
         }))
     }
 
-    fn rewrite_code(&self, section: &Section<'_>, sites: &mut usize) -> Result<Vec<u8>, StackCheckError> {
+    fn rewrite_code(
+        &self,
+        section: &Section<'_>,
+        sites: &mut usize,
+        moves: &mut Moves,
+    ) -> Result<Vec<u8>, StackCheckError> {
         let bodies = CodeSectionReader::new(section.reader())?;
         let mut out = Vec::new();
         bodies.count().encode(&mut out);
         for (index, body) in bodies.into_iter().enumerate() {
             let body = body?;
-            let bytes = body.as_bytes();
-            match self.functions.params(index) {
-                Some(params) => self.rewrite_body(&body, params, sites)?.as_ref().encode(&mut out),
-                None => bytes.encode(&mut out),
+            let rewritten = match self.functions.params(index) {
+                Some(params) => self.rewrite_body(&body, params, sites)?,
+                None => None,
+            };
+            match rewritten {
+                Some((bytes, pieces)) => {
+                    bytes.encode(&mut out);
+                    moves.add(index, pieces);
+                }
+                None => body.as_bytes().encode(&mut out),
             }
         }
         Ok(out)
     }
 
-    fn rewrite_body<'a>(
+    /// None if there is nothing to check.
+    fn rewrite_body(
         &self,
-        body: &FunctionBody<'a>,
+        body: &FunctionBody<'_>,
         params: u32,
         sites: &mut usize,
-    ) -> Result<Cow<'a, [u8]>, StackCheckError> {
-        let bytes = body.as_bytes();
+    ) -> Result<Option<(Vec<u8>, Pieces)>, StackCheckError> {
         let changes = self.changes(body)?;
         if changes.is_empty() {
-            return Ok(Cow::Borrowed(bytes));
+            return Ok(None);
         }
         *sites += changes.len();
         if *sites > SITES_MAX {
@@ -152,7 +172,7 @@ impl Check {
 
         // The local holds the new value while it is checked.
         let checked = exchange(body, params, &changes, |out, (), spare| self.push_checked_set(out, spare))?;
-        Ok(Cow::Owned(checked))
+        Ok(Some(checked))
     }
 
     /// Where `global.set $__stack_pointer` stands, from the body's start; nowhere in code that names the limit.

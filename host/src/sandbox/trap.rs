@@ -10,6 +10,7 @@ use crate::{
     imports::{
         Context,
         backtrace::{frames, printable},
+        lines::Lines,
     },
     kill::Kill,
 };
@@ -37,13 +38,13 @@ pub struct Trapped {
 }
 
 impl Ended {
-    /// From what a call gave.
-    pub fn new(called: wasmtime::Result<Result<(), ()>>) -> Self {
+    /// From what a call of a component with these lines gave.
+    pub fn new(called: wasmtime::Result<Result<(), ()>>, lines: &Lines) -> Self {
         match called {
             Ok(result) => Self::Returned(result),
             Err(error) => match error.downcast_ref::<I32Exit>() {
                 Some(exit) => Self::Exit(exit.0),
-                None => Self::Trapped(Trapped::new(&error)),
+                None => Self::Trapped(Trapped::new(&error, lines)),
             },
         }
     }
@@ -77,7 +78,7 @@ impl Ended {
 }
 
 impl Trapped {
-    fn new(error: &wasmtime::Error) -> Self {
+    fn new(error: &wasmtime::Error, lines: &Lines) -> Self {
         let (kill, trap) = (error.downcast_ref::<Kill>(), error.downcast_ref::<wasmtime::Trap>());
         let ending = match (kill, trap) {
             (Some(kill), _) => Ending::Limit(kill.limit()),
@@ -92,7 +93,8 @@ impl Trapped {
             (None, Some(trap)) => trap.to_string(),
             (None, None) => error.root_cause().to_string(),
         };
-        let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+        let backtrace = error.downcast_ref::<WasmBacktrace>();
+        let backtrace = backtrace.map(|backtrace| frames(backtrace, lines)).unwrap_or_default();
         Self { cause: printable(&cause), ending, backtrace }
     }
 }
@@ -103,9 +105,9 @@ mod tests {
 
     #[test]
     fn an_exit_is_no_trap() {
-        let ended = Ended::new(Err(wasmtime::format_err!(I32Exit(3))));
+        let ended = Ended::new(Err(wasmtime::format_err!(I32Exit(3))), &Lines::default());
         assert!(matches!(ended, Ended::Exit(3)), "{ended:?}");
-        let killed = Ended::new(Err(Kill::ShadowStack.into()));
+        let killed = Ended::new(Err(Kill::ShadowStack.into()), &Lines::default());
         let Ended::Trapped(trapped) = killed else { panic!("{killed:?}") };
         assert!(trapped.cause.starts_with("stack overflow"), "{}", trapped.cause);
     }

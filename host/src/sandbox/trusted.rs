@@ -10,12 +10,13 @@ use conet_rt::{Stack, Stacks};
 use wasmtime::{Engine, StackCreator, StackMemory, component::Component};
 
 use super::{
+    artifact,
     cache::{Cache, CacheKey},
     compiler::Compiler,
     component::LoadError,
     engine::{EngineOptions, Shape},
 };
-use crate::config::limits::CompileLimits;
+use crate::{config::limits::CompileLimits, imports::lines::Lines};
 
 /// Calls `poll`, which the thread's alarm interrupts by advancing the Engine's epoch.
 pub(super) fn within_alarm<R>(engine: &Engine, poll: impl FnOnce() -> R) -> R {
@@ -23,7 +24,7 @@ pub(super) fn within_alarm<R>(engine: &Engine, poll: impl FnOnce() -> R) -> R {
     unsafe { conet_rt::alarm::within(&|| engine.increment_epoch(), poll) }
 }
 
-/// The component's code: what an earlier run compiled, or else compiled now.
+/// The component's code and its lines: what an earlier run compiled, or else compiled now.
 pub(super) fn compiled(
     engine: &Engine,
     bytes: &[u8],
@@ -32,23 +33,28 @@ pub(super) fn compiled(
     compiler: &Compiler,
     limits: &CompileLimits,
     cache: Option<&Cache>,
-) -> Result<Component, LoadError> {
+) -> Result<(Component, Lines), LoadError> {
     let codegen = options.codegen();
     let key = CacheKey::new(bytes, VERSIONS, &format!("{}, {shape:?}", codegen.fingerprint()));
-    if let Some(code) = cache.and_then(|cache| cache.load(&key)) {
-        match loaded(engine, &code) {
-            Ok(component) => return Ok(component),
+    if let Some(artifact) = cache.and_then(|cache| cache.load(&key)) {
+        match parts(&artifact).and_then(|(code, lines)| Ok((loaded(engine, code)?, lines))) {
+            Ok((component, lines)) => return Ok((component, Lines::new(lines))),
             Err(error) => tracing::info!("compiling anew: {error:#}"),
         }
     }
-    let code = compiler.compile(bytes, &codegen, limits)?;
+    let artifact = compiler.compile(bytes, &codegen, limits)?;
+    let (code, lines) = parts(&artifact).map_err(LoadError::Compile)?;
     let judge = options.judge(shape).map_err(LoadError::Engine)?;
     // What is in the cache has been accepted: the key names the shape.
-    deserialize(&judge, &code).map_err(LoadError::Limits)?;
+    deserialize(&judge, code).map_err(LoadError::Limits)?;
     if let Some(cache) = cache {
-        cache.store(&key, &code);
+        cache.store(&key, &artifact);
     }
-    loaded(engine, &code).map_err(LoadError::Compile)
+    Ok((loaded(engine, code).map_err(LoadError::Compile)?, Lines::new(lines)))
+}
+
+fn parts(artifact: &[u8]) -> wasmtime::Result<(&[u8], &[u8])> {
+    artifact::split(artifact).ok_or_else(|| wasmtime::format_err!("it is not code with its lines"))
 }
 
 /// Whether a component is of the shape; an error says what is more.
@@ -75,9 +81,9 @@ fn loaded(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
 }
 
 fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `code` is what `Engine::precompile_component` returned: just now, in this process or in a child
-    // of it that was made for this component alone, runs this program, and whose answer came over a pipe that
-    // nobody else has (`Compiler::compile`); or in an earlier one whose cache entry `Cache::load` gives out only if its MAC, made with a key that none but
+    // SAFETY: `code` is what `Engine::precompile_component` returned, split off what it was joined with: just now,
+    // in this process or in a child of it that was made for this component alone, runs this program, and whose
+    // answer came over a pipe that nobody else has (`Compiler::compile`); or in an earlier one whose cache entry `Cache::load` gives out only if its MAC, made with a key that none but
     // this user can read, covers these bytes and the key they are asked for by; or what
     // `Component::serialize` returned of a component that was loaded so. wasmtime itself checks its version
     // and configuration.
@@ -118,5 +124,6 @@ unsafe impl StackMemory for FiberStack {
     }
 }
 
-/// What compiled code depends on besides the component and the Engine's options.
-const VERSIONS: &str = concat!("conet ", env!("CARGO_PKG_VERSION"), " stack-check 1, threads 1, bulk 1");
+/// What compiled code and its lines, and how they are joined, depend on besides the component and the Engine's options.
+const VERSIONS: &str =
+    concat!("conet ", env!("CARGO_PKG_VERSION"), " stack-check 1, threads 1, bulk 1, lines 1");

@@ -68,6 +68,8 @@ impl Tenant {
     /// Puts a loaded component on `workers`. Nothing runs yet.
     pub fn new(sandbox: Sandbox, role: Role, workers: Vec<Handle>, tell: Tell) -> Self {
         let sandbox = Arc::new(sandbox);
+        let lines = sandbox.loaded.lines.clone();
+        assert!(sandbox.context.lines.set(lines).is_ok(), "a context is one tenant's");
         if sandbox.loaded.entries.start.is_some() {
             let spawner = Box::new(Spawner::new(&sandbox, &workers));
             assert!(sandbox.context.spawner.set(spawner).is_ok(), "a context is one tenant's");

@@ -61,7 +61,7 @@ impl Guest {
 
 /// The module with pieces and the one without, with the same bytes in their memories.
 fn pair(module: &[u8]) -> [Guest; 2] {
-    let rewritten = rewrite_module(module).expect("it is well formed");
+    let rewritten = rewrite_module(module, &mut Moves::default()).expect("it is well formed");
     assert!(matches!(rewritten, Cow::Owned(_)), "it has long operations");
     let mut guests = [module, &rewritten].map(|module| Guest::new(&Engine::default(), module));
     for guest in &mut guests {
@@ -144,7 +144,7 @@ fn a_memory_of_four_gibibytes_is_filled_to_its_end() {
                 (func (export \"copy\") (param i32 i32 i32) \
                   (local.get 0) (local.get 1) (local.get 2) (memory.copy)))";
     let module = wat::parse_str(text).expect("it is well formed");
-    let rewritten = rewrite_module(&module).expect("it is well formed");
+    let rewritten = rewrite_module(&module, &mut Moves::default()).expect("it is well formed");
     let mut guest = Guest::new(&Engine::default(), &rewritten);
     let from_end = |bytes: u32| 0u32.wrapping_sub(bytes);
     let last = |guest: &mut Guest, bytes: u32| guest.bytes("one")[from_end(bytes) as usize..].to_vec();
@@ -169,7 +169,7 @@ fn the_epoch_is_looked_at_between_pieces() {
     config.epoch_interruption(true);
     let engine = Engine::new(&config).expect("a plain configuration");
     let module = module();
-    let rewritten = rewrite_module(&module).expect("it is well formed");
+    let rewritten = rewrite_module(&module, &mut Moves::default()).expect("it is well formed");
     let looks = |module: &[u8], name: &str, length: u32| {
         let mut guest = Guest::new(&engine, module);
         guest.store.set_epoch_deadline(0);
@@ -190,7 +190,7 @@ fn the_epoch_is_looked_at_between_pieces() {
 #[test]
 fn a_trap_says_where_it_was() {
     let rewritten = module();
-    let rewritten = rewrite_module(&rewritten).expect("it is well formed");
+    let rewritten = rewrite_module(&rewritten, &mut Moves::default()).expect("it is well formed");
     let mut guest = Guest::new(&Engine::default(), &rewritten);
     let mut stack = |name: &str, length: u32| {
         let function = guest.instance.get_func(&mut guest.store, name).expect("it is exported");
@@ -215,7 +215,7 @@ fn what_is_short_for_sure_stays_as_it_is() {
             "x".repeat(PIECE as usize)
         );
         let module = wat::parse_str(text).expect("it is well formed");
-        matches!(rewrite_module(&module).expect("it is well formed"), Cow::Owned(_))
+        matches!(rewrite_module(&module, &mut Moves::default()).expect("it is well formed"), Cow::Owned(_))
     };
     assert!(!changed("(memory.fill (i32.const 0) (i32.const 0) (i32.const 65536))"));
     assert!(!changed("(memory.copy (local.get 0) (i32.const 0) (i32.const 0))"));
@@ -233,7 +233,7 @@ fn unreachable_operations_and_those_of_many_locals_stay_valid() {
                   (i32.const 1) (i32.const 2) (i32.const 3) (i32.wrap_i64 (local.get 0)) memory.fill \
                   drop (local.get 2)))";
     let module = wat::parse_str(text).expect("it is well formed");
-    let rewritten = rewrite_module(&module).expect("it is well formed");
+    let rewritten = rewrite_module(&module, &mut Moves::default()).expect("it is well formed");
     wasmparser::Validator::new().validate_all(&rewritten).expect("it is valid");
 }
 
@@ -244,7 +244,7 @@ fn imported_functions_and_memories_are_counted() {
                 (func (param i32) (memory.fill 0 (local.get 0) (local.get 0) (local.get 0))) \
                 (func (param i32) (memory.copy 1 0 (local.get 0) (local.get 0) (local.get 0))))";
     let module = wat::parse_str(text).expect("it is well formed");
-    let rewritten = rewrite_module(&module).expect("it is well formed");
+    let rewritten = rewrite_module(&module, &mut Moves::default()).expect("it is well formed");
     wasmparser::Validator::new().validate_all(&rewritten).expect("it is valid");
 }
 
@@ -253,11 +253,15 @@ fn a_nested_component_has_pieces_too() {
     let text = "(component (component (core module $m (memory 1) \
                 (func (param i32) (memory.fill (local.get 0) (local.get 0) (local.get 0))))))";
     let component = wat::parse_str(text).expect("it is well formed");
-    let Cow::Owned(rewritten) = instrument(&component).expect("it is well formed") else {
+    let Cow::Owned(rewritten) = instrument(&component, &mut Moves::default()).expect("it is well formed")
+    else {
         panic!("it is as it was")
     };
     wasmparser::Validator::new().validate_all(&rewritten).expect("it is valid");
-    assert!(matches!(instrument(b"\0asm\x0d\0\x01\0"), Ok(Cow::Borrowed(_))), "an empty one");
+    assert!(
+        matches!(instrument(b"\0asm\x0d\0\x01\0", &mut Moves::default()), Ok(Cow::Borrowed(_))),
+        "an empty one"
+    );
 }
 
 /// Whoever lets memories of 64 bits, or shared ones, be run has to have their operations in pieces here.
@@ -279,16 +283,16 @@ fn damaged_bytes_give_errors_and_no_panics() {
                 (func $f (param i32) (memory.fill (local.get 0) (local.get 0) (local.get 0)))))";
     let component = wat::parse_str(text).expect("it is well formed");
     for length in 0..component.len() {
-        let _ = instrument(&component[..length]);
+        let _ = instrument(&component[..length], &mut Moves::default());
     }
     for position in 0..component.len() {
         for value in 0..=u8::MAX {
             let mut damaged = component.clone();
             damaged[position] = value;
-            let _ = instrument(&damaged);
+            let _ = instrument(&damaged, &mut Moves::default());
         }
     }
-    assert!(instrument(&component[..component.len() - 1]).is_err());
+    assert!(instrument(&component[..component.len() - 1], &mut Moves::default()).is_err());
 }
 
 const ROUNDS: u32 = 3000;

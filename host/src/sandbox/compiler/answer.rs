@@ -8,7 +8,7 @@ use crate::sandbox::component::one_line;
 /// An answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// What the Engine has compiled.
+    /// What compiling it has made.
     Code(Vec<u8>),
     /// What is wrong with the component.
     Refused(String),

@@ -112,7 +112,7 @@ fn checks(component: &[u8]) -> Vec<usize> {
 fn instrumented(guest: &Guest) -> Vec<u8> {
     let component = guest.component();
     Validator::new().validate_all(&component).expect("the test's own module");
-    let checked = instrument(&component).unwrap();
+    let checked = instrument(&component, &mut Moves::default()).unwrap();
     Validator::new().validate_all(&checked).expect("the rewritten module");
     checked.into_owned()
 }
@@ -149,7 +149,7 @@ fn code_that_names_the_limit_is_left_alone() {
 #[test]
 fn a_module_without_markers_is_untouched() {
     let guest = Guest { markers: vec![], ..Guest::of(vec![frame([])]) };
-    assert!(matches!(instrument(&guest.component()).unwrap(), Cow::Borrowed(_)));
+    assert!(matches!(instrument(&guest.component(), &mut Moves::default()).unwrap(), Cow::Borrowed(_)));
 }
 
 #[test]
@@ -157,13 +157,13 @@ fn an_incomplete_or_odd_set_of_markers_is_refused() {
     for missing in MARKERS {
         let mut guest = Guest::of(vec![frame([])]);
         guest.markers.retain(|(name, _)| *name != missing);
-        let error = instrument(&guest.component()).unwrap_err();
+        let error = instrument(&guest.component(), &mut Moves::default()).unwrap_err();
         assert!(matches!(error, StackCheckError::Marker(name) if name == missing), "{error}");
     }
     for odd in [OVERFLOW, 4, 1000] {
         let mut guest = Guest::of(vec![frame([])]);
         guest.markers[0].1 = odd;
-        let error = instrument(&guest.component()).unwrap_err();
+        let error = instrument(&guest.component(), &mut Moves::default()).unwrap_err();
         assert!(matches!(error, StackCheckError::Marker(name) if name == MARKERS[0]), "{odd}: {error}");
     }
 }
@@ -188,7 +188,7 @@ fn a_module_in_a_nested_component_is_checked() {
     outer.section(&NestedComponentSection(&inner));
     outer.section(&CustomSection { name: "after".into(), data: b"kept".into() });
     let outer = outer.finish();
-    let checked = instrument(&outer).unwrap();
+    let checked = instrument(&outer, &mut Moves::default()).unwrap();
     Validator::new().validate_all(&checked).unwrap();
     let nested = sections(&checked).unwrap();
     assert_eq!(nested.iter().map(|section| section.id).collect::<Vec<_>>(), [0, COMPONENT_SECTION, 0]);
@@ -203,7 +203,7 @@ fn endless_nesting_is_refused() {
         push_section(&mut outer, COMPONENT_SECTION, &bytes);
         bytes = outer;
     }
-    assert!(matches!(instrument(&bytes), Err(StackCheckError::Nested(_))));
+    assert!(matches!(instrument(&bytes, &mut Moves::default()), Err(StackCheckError::Nested(_))));
 }
 
 #[test]
@@ -212,15 +212,15 @@ fn too_many_changes_are_refused() {
     let mut instructions: Vec<_> = (0..=SITES_MAX).flat_map(|_| change.clone()).collect();
     instructions.push(Instruction::Unreachable);
     let guest = Guest::of(vec![body([], &instructions)]);
-    assert!(matches!(instrument(&guest.component()), Err(StackCheckError::Sites)));
+    assert!(matches!(instrument(&guest.component(), &mut Moves::default()), Err(StackCheckError::Sites)));
 }
 
 /// A declaration of four billion locals has no room for one more.
 #[test]
 fn too_many_locals_are_refused() {
     let guest = Guest::of(vec![frame([(u32::MAX, ValType::I32)])]);
-    let refused =
-        instrument(&guest.component()).map(|checked| Validator::new().validate_all(&checked).is_err());
+    let refused = instrument(&guest.component(), &mut Moves::default())
+        .map(|checked| Validator::new().validate_all(&checked).is_err());
     assert!(refused.unwrap_or(true));
 }
 
@@ -228,15 +228,15 @@ fn too_many_locals_are_refused() {
 fn damaged_bytes_give_errors_and_no_panics() {
     let component = Guest { customs: vec![".debug_line"], ..Guest::of(vec![frame([])]) }.component();
     for length in 0..component.len() {
-        let _ = instrument(&component[..length]);
+        let _ = instrument(&component[..length], &mut Moves::default());
     }
     for position in 0..component.len() {
         for value in 0..=u8::MAX {
             let mut damaged = component.clone();
             damaged[position] = value;
-            let _ = instrument(&damaged);
+            let _ = instrument(&damaged, &mut Moves::default());
         }
     }
-    assert!(instrument(&component[..component.len() - 1]).is_err());
-    assert!(instrument(b"").is_err());
+    assert!(instrument(&component[..component.len() - 1], &mut Moves::default()).is_err());
+    assert!(instrument(b"", &mut Moves::default()).is_err());
 }
