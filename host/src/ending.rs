@@ -25,7 +25,7 @@ pub enum Ending {
 
 impl Ending {
     /// All there are: what bounds the host's memory for counting them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Finished,
         Self::Eof,
         Self::PeerReset,
@@ -34,6 +34,7 @@ impl Ending {
         Self::Limit("start"),
         Self::Limit("stack"),
         Self::Limit("wasm-stack"),
+        Self::Limit("orphan"),
         Self::Timeout("first-byte"),
         Self::Timeout("idle"),
         Self::Timeout("receive-rate-min"),

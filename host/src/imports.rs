@@ -23,6 +23,7 @@ pub mod io;
 pub mod lines;
 pub mod listeners;
 pub mod listening;
+pub mod orphan;
 pub mod pool;
 mod proxy;
 pub mod resolve;

@@ -178,6 +178,8 @@ counters! {
     kills_start,
     /// Of them, by a panic of the host itself.
     host_panics,
+    /// Coroutines ended because all their peers were gone for too long.
+    orphans_ended,
     /// Times the program was started again.
     restarts,
     /// Handlers that returned an error.

@@ -121,6 +121,8 @@ pub struct PeerLimits {
     pub write_max: Option<Duration>,
     /// On average, from ten seconds after accepting on.
     pub bytes_per_second_min: Option<u64>,
+    /// How long the handler goes on when it is gone.
+    pub orphan_max: Option<Duration>,
 }
 
 /// What becomes of connections that are too many.
@@ -231,6 +233,7 @@ impl Limits {
                 idle_max: Some(Duration::from_secs(60)),
                 write_max: Some(Duration::from_secs(30)),
                 bytes_per_second_min: None,
+                orphan_max: Some(Duration::from_secs(30)),
             },
             keepalive: Some(Duration::from_secs(60)),
             lookups_per_second_max: Some(20),

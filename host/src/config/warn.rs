@@ -75,6 +75,7 @@ pub(super) const STRICT: &[(&str, &str)] = &[
     ("shared-handles", HOST_MEMORY),
     ("host-call", HOST_MEMORY),
     ("log-line", HOST_MEMORY),
+    ("orphan", "nobody is denied anything, as nobody is there: \"off\" lets the guest go on"),
     ("keepalive", "it is the system that gives such a peer up"),
     ("outbound-wait", "a guest would wait without end: let outbound warn"),
     ("connect", "a guest would wait as long as the network pleases: give it longer"),

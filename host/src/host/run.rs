@@ -267,7 +267,7 @@ impl Host {
     fn happened(&mut self, event: Event) -> Option<Exit> {
         match event {
             Event::Ended { ended: Ended::Exit(code), .. } => Some(Exit::of_guest(code)),
-            Event::Ended { ended: Ended::Trapped(_), .. } => Some(Exit::Guest(1)),
+            Event::Ended { ended: Ended::Trapped(_) | Ended::Orphaned, .. } => Some(Exit::Guest(1)),
             // Its accept was told that the host is ending: an error of the program's own making, or none.
             Event::Ended { ended: Ended::Returned(_), .. } if self.wishes.begun() => None,
             Event::Ended { ended: Ended::Returned(Err(())), .. } => Some(Exit::Guest(1)),

@@ -12,6 +12,7 @@ use super::{
     accept::Accepted,
     admission::Admission,
     error::code,
+    orphan::Orphan,
     tally::Tally,
     throttle::Throttle,
     view::Fate,
@@ -63,6 +64,7 @@ pub struct Parcel {
     visit: Option<Box<Visit>>,
     tally: Option<Tally>,
     came_to: Option<Ending>,
+    send_ended: bool,
     throttle: Option<Arc<Throttle>>,
 }
 
@@ -104,14 +106,31 @@ impl Connection {
     }
 
     /// One of a handler, whose peer `watch` looks after.
-    pub fn of_handler(accepted: Accepted, fate: Arc<Fate>, watch: Option<&Arc<Watch>>) -> Self {
-        let watching = watch.map(|watch| watch.over(&accepted.stream));
+    pub fn of_handler(
+        accepted: Accepted,
+        fate: Arc<Fate>,
+        watch: Option<&Arc<Watch>>,
+        orphan: Option<&Arc<Orphan>>,
+    ) -> Self {
+        let watching = watch.map(|watch| watch.over(&accepted.stream, orphan));
         let mut connection = Self::accepted(accepted, fate);
         if let (Some(throttle), Some(watching)) = (&connection.throttle, &watching) {
             throttle.spare(watching);
         }
         connection.watching = watching;
         connection
+    }
+
+    /// `orphan` is told when its peer is gone.
+    pub fn watched_for(mut self, watch: &Arc<Watch>, orphan: &Arc<Orphan>) -> Self {
+        if let Socket::Own(stream, _) = &self.socket {
+            let watching = watch.over(stream, Some(orphan));
+            if self.send_ended {
+                watching.end_sending();
+            }
+            self.watching = Some(watching);
+        }
+        self
     }
 
     pub(super) fn watching(&self) -> Option<&Watching> {
@@ -157,7 +176,15 @@ impl Connection {
                 };
                 let detached = detached.inspect_err(|_| self.end_by_guest())?;
                 let (visit, tally, throttle) = (self.visit.take(), self.tally.take(), self.throttle.take());
-                Ok(Parcel { detached, admission, visit, tally, came_to: self.came_to, throttle })
+                Ok(Parcel {
+                    detached,
+                    admission,
+                    visit,
+                    tally,
+                    came_to: self.came_to,
+                    send_ended: self.send_ended,
+                    throttle,
+                })
             }
             Socket::Pooled(pooled) => {
                 pooled.discard();
@@ -270,7 +297,10 @@ impl Connection {
 
     pub(super) fn shutdown(&mut self, how: Shutdown) -> Result<(), ErrorCode> {
         self.stream()?.shutdown(how).map_err(|e| code(&e))?;
-        self.send_ended |= how != Shutdown::Read;
+        if how != Shutdown::Read {
+            self.send_ended = true;
+            self.watching.iter().for_each(Watching::end_sending);
+        }
         Ok(())
     }
 
@@ -347,10 +377,11 @@ impl Drop for Connection {
 impl Parcel {
     /// Registers it with the current worker, for the instance behind `fate`.
     pub fn unpack(self, fate: Arc<Fate>) -> io::Result<Connection> {
-        let Parcel { detached, admission, visit, tally, came_to, throttle } = self;
+        let Parcel { detached, admission, visit, tally, came_to, send_ended, throttle } = self;
         let mut connection = Connection::new(TcpStream::attach(detached)?, admission, fate);
         connection.enter(visit);
         (connection.tally, connection.came_to, connection.throttle) = (tally, came_to, throttle);
+        connection.send_ended = send_ended;
         Ok(connection)
     }
 }

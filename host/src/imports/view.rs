@@ -116,7 +116,7 @@ impl Fate {
         Arc::new(Self { trapped: OnceLock::new(), coroutine, context })
     }
 
-    /// The instance has trapped, which is that ending to its connections.
+    /// The instance has trapped, or was ended, which is that ending to its connections.
     pub fn trap(&self, ending: Ending) {
         // The first trap is the one.
         let _ = self.trapped.set(ending);

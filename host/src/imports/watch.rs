@@ -1,7 +1,8 @@
 //! Peers that keep a handler waiting: one that sends nothing for too long, or does not take what it is sent, is reset.
 //!
 //! No timer is set for a message. A connection notes what it begins to wait for, and in which tick, and as long as there are
-//! connections a task on their worker looks at all of them once a tick.
+//! connections a task on their worker looks at all of them once a tick. Of a handler that waits for none of its peer's doings, it also
+//! asks the system whether the peer is still there.
 
 use std::{
     sync::{
@@ -17,6 +18,7 @@ use conet_rt::{
 };
 use slab::Slab;
 
+use super::{Context, orphan::Orphan};
 use crate::{
     config::{limits::PeerLimits, units::show_duration, warn::Warn},
     metrics::{Counter, Metrics},
@@ -53,6 +55,12 @@ struct Watched {
     overdue: AtomicU8,
     /// By limit, where it only warns.
     passed: Option<Box<[Passed; 4]>>,
+    /// The guest has ended its side: the end of the other one is no cut.
+    send_ended: AtomicBool,
+    /// In which tick it was found cut off; 0 if it was not, and [`TOLD`] once its coroutine was told of it.
+    gone_since: AtomicU32,
+    /// Told when its peer has been gone for too long.
+    orphan: Option<Arc<Orphan>>,
 }
 
 /// A limit that a peer has passed and that only warns.
@@ -122,15 +130,33 @@ impl Overdue {
 }
 
 impl Watched {
+    /// Whether it has been reset, by the host or its peer. While the guest waits for it, that is what the guest learns first.
+    fn is_gone(&self) -> bool {
+        let waits = self.recv_since.load(Relaxed) > 0 || self.send_since.load(Relaxed) > 0;
+        self.overdue.load(Relaxed) > 0
+            || (!waits && !self.send_ended.load(Relaxed) && self.resetter.is_cut_off())
+    }
+
     fn passed(&self, which: Overdue) -> Option<&Passed> {
         self.passed.as_ref().map(|passed| &passed[which as usize])
     }
 }
 
 impl Watch {
+    /// For a coroutine that is spawned with connections, and has no other deadlines. None if it may go on.
+    pub fn of_spawned(context: &Context) -> Option<Arc<Self>> {
+        let limits = PeerLimits { orphan_max: context.limits.peer.orphan_max, ..PeerLimits::default() };
+        Self::new(&limits, &context.metrics, &context.warnings)
+    }
+
+    /// To be told by it, for a coroutine with so many connections. None if it may go on.
+    pub fn orphan(&self, peers: usize) -> Option<Arc<Orphan>> {
+        self.limits.orphan_max.map(|_| Orphan::of(peers))
+    }
+
     /// None if there is nothing to look at.
     pub fn new(limits: &PeerLimits, metrics: &Arc<Metrics>, warnings: &Arc<Warnings>) -> Option<Arc<Self>> {
-        let shortest = [limits.first_byte_max, limits.idle_max, limits.write_max];
+        let shortest = [limits.first_byte_max, limits.idle_max, limits.write_max, limits.orphan_max];
         let shortest = shortest.into_iter().flatten().min();
         let rated = limits.bytes_per_second_min.map(|_| TICK_MAX);
         let tick = shortest.map(|limit| limit / TICKS_OF_A_LIMIT).into_iter().chain(rated).min()?;
@@ -145,8 +171,8 @@ impl Watch {
         }))
     }
 
-    /// Watches a connection of this worker's.
-    pub fn over(self: &Arc<Self>, stream: &TcpStream) -> Watching {
+    /// Watches a connection of this worker's, for a coroutine that is told when its peer is gone, if there is one.
+    pub fn over(self: &Arc<Self>, stream: &TcpStream, orphan: Option<&Arc<Orphan>>) -> Watching {
         let watched = Arc::new(Watched {
             resetter: stream.resetter(),
             accepted: self.now.load(Relaxed),
@@ -157,6 +183,9 @@ impl Watch {
             holds_sends: AtomicBool::new(false),
             overdue: AtomicU8::new(0),
             passed: Overdue::ALL.iter().any(|limit| self.warnings.lets_pass(limit.warn())).then(Box::default),
+            send_ended: AtomicBool::new(false),
+            gone_since: AtomicU32::new(0),
+            orphan: orphan.cloned(),
         });
         let place = self.connections().insert(watched.clone());
         if !self.looking.swap(true, Relaxed) {
@@ -168,7 +197,7 @@ impl Watch {
     /// Resets those that are overdue; whether there are any connections.
     fn look(&self) -> bool {
         let now = self.now.fetch_add(1, Relaxed).wrapping_add(1);
-        let mut overdue = Vec::new();
+        let (mut overdue, mut orphans) = (Vec::new(), Vec::new());
         let any = {
             let connections = self.connections();
             for (_, watched) in connections.iter() {
@@ -176,6 +205,7 @@ impl Watch {
                     watched.overdue.store(limit as u8 + 1, Relaxed);
                     overdue.push((watched.resetter, limit));
                 }
+                orphans.extend(self.orphaned(watched, now));
             }
             !connections.is_empty()
         };
@@ -183,7 +213,27 @@ impl Watch {
             limit.counter(&self.metrics).increment();
             resetter.reset();
         }
+        orphans.into_iter().for_each(|orphan| orphan.lose());
         any
+    }
+
+    /// Its coroutine, if that is to be told that it is gone: once.
+    fn orphaned(&self, watched: &Watched, now: u32) -> Option<Arc<Orphan>> {
+        let (limit, orphan) = self.limits.orphan_max.zip(watched.orphan.as_ref())?;
+        match watched.gone_since.load(Relaxed) {
+            TOLD => None,
+            0 => {
+                if watched.is_gone() {
+                    watched.gone_since.store(now, Relaxed);
+                }
+                None
+            }
+            since if self.age(since, now) <= limit => None,
+            _ => {
+                watched.gone_since.store(TOLD, Relaxed);
+                Some(orphan.clone())
+            }
+        }
     }
 
     /// The first limit that it has passed and that does not only warn.
@@ -196,7 +246,7 @@ impl Watch {
         // Its peer may have had to wait for what is held up.
         let accepted = watched.accepted.wrapping_add(watched.held.load(Relaxed));
         let waits = recv_since > 0 && !watched.holds_sends.load(Relaxed);
-        let PeerLimits { first_byte_max, idle_max, write_max, bytes_per_second_min } = self.limits;
+        let PeerLimits { first_byte_max, idle_max, write_max, bytes_per_second_min, .. } = self.limits;
         if waits && received == 0 {
             let age = self.age(accepted, now);
             if let late @ Some(_) =
@@ -324,6 +374,11 @@ impl Watching {
         }
     }
 
+    /// The guest has ended its side.
+    pub(super) fn end_sending(&self) {
+        self.watched.send_ended.store(true, Relaxed);
+    }
+
     /// Its peer was too slow, and has been reset.
     pub(super) fn is_overdue(&self) -> bool {
         self.watched.overdue.load(Relaxed) > 0
@@ -378,6 +433,8 @@ impl Drop for Watching {
     }
 }
 
+/// In place of a tick, which is never reached.
+const TOLD: u32 = u32::MAX;
 /// How exactly a limit holds: it is passed by up to one of these.
 const TICKS_OF_A_LIMIT: u32 = 8;
 const TICK_MIN: Duration = Duration::from_millis(5);

@@ -33,6 +33,7 @@ use crate::{
         accept::{Accepted, tell_of_circuit},
         connection::Connection,
         context::SpawnRequest,
+        orphan::{Orphan, unless_orphaned},
         watch::Watch,
     },
     metrics::{Import, Metrics},
@@ -68,7 +69,9 @@ impl Sandbox {
         // Out here it lives until the fate is known, should the guest never get it.
         let fate = store.data().view.fate.clone();
         let pass = accepted.pass.take();
-        let mut connection = Some(Connection::of_handler(accepted, fate, watch.as_ref()));
+        let orphan = watch.as_ref().and_then(|watch| watch.orphan(1));
+        let connection = Connection::of_handler(accepted, fate, watch.as_ref(), orphan.as_ref());
+        let mut connection = Some(connection);
         let body = async |store: &mut Store<State>, instance: Instance| {
             drop(timing);
             let connection = connection.take().expect("entered once");
@@ -76,14 +79,19 @@ impl Sandbox {
             let (result,) = call::<_, (Result<(), ()>,)>(store, &instance, &entry, (connection,)).await?;
             Ok(result)
         };
-        let ended = self.enter_one_of(loaded, store, body).await;
+        let ended = self.enter_one_of(loaded, store, orphan, body).await;
         if let Ended::Returned(Err(())) = ended {
             self.context.metrics.handler_errors.increment();
         }
         ended.report(&self.context, id, Some(peer), "a connection's coroutine");
         if let Some(pass) = pass {
-            let trapped = matches!(ended, Ended::Trapped(_));
-            tell_of_circuit(&self.context, if trapped { pass.trapped() } else { pass.succeeded() });
+            let change = match ended {
+                Ended::Trapped(_) => pass.trapped(),
+                // It says nothing of the handler: its peers bring it about.
+                Ended::Orphaned => None,
+                Ended::Returned(_) | Ended::Exit(_) => pass.succeeded(),
+            };
+            tell_of_circuit(&self.context, change);
         }
         ended
     }
@@ -95,9 +103,16 @@ impl Sandbox {
         let present = self.present(id, Kind::Spawned, None);
         let store = store_of(loaded, &self.context, (Occupancy::One, Some(memory)), id, present.as_ref());
         let fate = &store.data().view.fate;
+        let peers = request.connections.len();
+        let watch = Watch::of_spawned(&self.context).filter(|_| peers > 0);
+        let orphan = watch.as_ref().and_then(|watch| watch.orphan(peers));
+        let watched = |connection: Connection| match watch.as_ref().zip(orphan.as_ref()) {
+            Some((watch, orphan)) => connection.watched_for(watch, orphan),
+            None => connection,
+        };
         // Out here they live until the fate is known, should the guest never get them.
         let mut unpacked: VecDeque<_> =
-            request.connections.into_iter().map(|parcel| parcel.unpack(fate.clone())).collect();
+            request.connections.into_iter().map(|parcel| parcel.unpack(fate.clone()).map(watched)).collect();
         let body = async |store: &mut Store<State>, instance: Instance| {
             let mut connections = Vec::new();
             while let Some(connection) = unpacked.pop_front() {
@@ -109,7 +124,7 @@ impl Sandbox {
             call::<(u32, Vec<Resource<Connection>>, Vec<u8>), ()>(store, &instance, &entry, params).await?;
             Ok(Ok(()))
         };
-        let ended = self.enter_one_of(loaded, store, body).await;
+        let ended = self.enter_one_of(loaded, store, orphan.clone(), body).await;
         let peer = present.and_then(|present| present.peer());
         ended.report(&self.context, id, peer, "a spawned coroutine");
         ended
@@ -161,14 +176,16 @@ impl Sandbox {
         store: Store<State>,
         body: impl AsyncFnOnce(&mut Store<State>, Instance) -> wasmtime::Result<Result<(), ()>>,
     ) -> Ended {
-        self.enter_one_of(&self.loaded, store, body).await
+        self.enter_one_of(&self.loaded, store, None, body).await
     }
 
-    /// Makes an instance and lets `body` call it; a trap, or a panic of the host, ends this coroutine alone.
+    /// Makes an instance and lets `body` call it; a trap, or a panic of the host, ends this coroutine alone. So does `orphan`, if all its
+    /// peers are gone.
     async fn enter_one_of(
         &self,
         loaded: &Loaded,
         mut store: Store<State>,
+        orphan: Option<Arc<Orphan>>,
         body: impl AsyncFnOnce(&mut Store<State>, Instance) -> wasmtime::Result<Result<(), ()>>,
     ) -> Ended {
         let fate = store.data().view.fate.clone();
@@ -190,12 +207,13 @@ impl Sandbox {
         });
         let seen = seen.then(|| self.context.metrics.clone());
         let turns = Turns { call, engine: &loaded.engine, last_yield, made_room: false, seen, coroutine };
-        let ended = match turns.await {
-            Ok(called) => Ended::new(called, &loaded.lines),
-            Err(panic) => Ended::panicked(&self.context, &*panic),
+        let ended = match unless_orphaned(orphan.as_deref(), turns).await {
+            Some(Ok(called)) => Ended::new(called, &loaded.lines),
+            Some(Err(panic)) => Ended::panicked(&self.context, &*panic),
+            None => Ended::Orphaned,
         };
-        if let Ended::Trapped(trapped) = &ended {
-            fate.trap(trapped.ending);
+        if let Some(ending) = ended.cuts_off() {
+            fate.trap(ending);
         }
         ended
     }

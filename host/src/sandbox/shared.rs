@@ -106,7 +106,7 @@ impl Sandbox {
                         }
                     };
                     let (peer, pass) = (accepted.peer, accepted.pass.take());
-                    waiting = Some(Connection::of_handler(accepted, fate.clone(), watch.as_ref()));
+                    waiting = Some(Connection::of_handler(accepted, fate.clone(), watch.as_ref(), None));
                     let coroutine = context.coroutines.acquire().await;
                     context.warn_beyond(Warn::Coroutines, &context.coroutines, "coroutines");
                     context.metrics.coroutines.increment();

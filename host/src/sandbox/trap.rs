@@ -24,6 +24,8 @@ pub enum Ended {
     Exit(i32),
     /// It trapped, was ended by a limit, or the host failed.
     Trapped(Trapped),
+    /// All its peers were gone for too long.
+    Orphaned,
 }
 
 /// A trap, for the log.
@@ -61,9 +63,22 @@ impl Ended {
         Self::Trapped(Trapped { cause, ending: Ending::Trap, backtrace: Vec::new() })
     }
 
+    /// How it ends the connections that are left; none if it has ended by itself.
+    pub fn cuts_off(&self) -> Option<Ending> {
+        match self {
+            Self::Trapped(trapped) => Some(trapped.ending),
+            Self::Orphaned => Some(Ending::Limit("orphan")),
+            Self::Returned(_) | Self::Exit(_) => None,
+        }
+    }
+
     /// Counts and logs a trap. `what` is what it has ended, for the connection of `peer` if it was for one.
     pub fn report(&self, context: &Context, id: u64, peer: Option<SocketAddr>, what: &str) {
-        let Self::Trapped(trapped) = self else { return };
+        let trapped = match self {
+            Self::Trapped(trapped) => trapped,
+            Self::Orphaned => return report_orphan(context, id, peer, what),
+            Self::Returned(_) | Self::Exit(_) => return,
+        };
         context.metrics.traps.increment();
         context.alarm.ring();
         if !context.commons.log_gate.opens(&context.name, &context.metrics) {
@@ -74,6 +89,14 @@ impl Ended {
         let peer = peer.map(tracing::field::display);
         let stack = Some(trapped.backtrace.join(" < ")).filter(|stack| !stack.is_empty());
         tracing::warn!(%tenant, coroutine = id, peer, stack, "{what} trapped: {cause}");
+    }
+}
+
+fn report_orphan(context: &Context, id: u64, peer: Option<SocketAddr>, what: &str) {
+    context.metrics.orphans_ended.increment();
+    if context.commons.log_gate.opens(&context.name, &context.metrics) {
+        let (tenant, peer) = (&context.name, peer.map(tracing::field::display));
+        tracing::warn!(%tenant, coroutine = id, peer, "{what} went on for too long after its peer was gone, and was ended: orphan in its limits gives it longer");
     }
 }
 

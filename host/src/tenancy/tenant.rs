@@ -179,7 +179,7 @@ impl Tenant {
         match ended {
             Ok(Ended::Trapped(trapped)) => Err(trapped.cause),
             Ok(Ended::Exit(code)) => Err(format!("it exits with {code} when an instance is made")),
-            Ok(Ended::Returned(_)) => Ok(()),
+            Ok(Ended::Returned(_) | Ended::Orphaned) => Ok(()),
             Err(_) => Err(format!("no instance was made within {patience:?}")),
         }
     }

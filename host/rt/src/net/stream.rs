@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::{self, sockopt};
 
 use super::op::{Connect, Operation, Recv, Send};
@@ -32,6 +33,14 @@ pub struct TcpStream(Owned);
 pub struct Resetter(WorkerId, SocketKey);
 
 impl Resetter {
+    /// Whether the connection is still there, and its peer or the system has cut it off; to be called on its worker. It is a system
+    /// call. One that both sides have shut down looks like that as well.
+    pub fn is_cut_off(self) -> bool {
+        // The system tells no peer of a socket that is closed, whether its error has been seen or not.
+        let no_peer = |fd: BorrowedFd<'_>| matches!(net::getpeername(fd), Err(Errno::NOTCONN));
+        on_worker(self.0, |reactor| reactor.fd(self.1).is_ok_and(no_peer))
+    }
+
     /// As [`TcpStream::reset`], if the connection is still there; to be called on its worker.
     pub fn reset(self) {
         on_worker(self.0, |reactor| reactor.reset(self.1));

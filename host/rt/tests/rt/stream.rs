@@ -97,6 +97,24 @@ fn a_reset_reaches_the_peer() {
     });
 }
 
+/// And an end in order is none. Whether or not anything waits for it to be received.
+#[test]
+fn that_a_peer_has_reset_is_seen_by_who_asks() {
+    for driver in real_drivers() {
+        under(driver, async {
+            let ((near, far), (other, its_far)) = (std_pair().await, std_pair().await);
+            send_all(&other, b"unread").await.unwrap();
+            drop(its_far);
+            let (near, other) = (near.resetter(), (other.resetter(), other));
+            assert!(!near.is_cut_off());
+            until(|| other.0.is_cut_off()).await;
+            far.shutdown(Shutdown::Write).unwrap();
+            look().await;
+            assert!(!near.is_cut_off());
+        });
+    }
+}
+
 /// Not under the test driver, where a reset may overtake it.
 #[test]
 fn what_was_sent_comes_before_a_reset() {

@@ -94,6 +94,10 @@ section! {
         "write": write: OrOff<Duration> = "`\"30s\"`",
         /// Bytes a second that it must send on average, from ten seconds after it was accepted on, whenever the handler waits.
         "receive-rate-min": receive_rate_min: OrOff<Count> = "`\"off\"`",
+        /// How long a handler that has an instance to itself goes on after its peer was reset, or has reset the connection, without
+        /// letting go of that; then it is ended. A spawned coroutine is as well, when all connections that it was started with
+        /// are gone so. A peer that ends its side in order is no such.
+        "orphan": orphan: OrOff<Duration> = "`\"30s\"`",
         /// After so long without a sign of a connection's peer the system looks for it, and after as long again gives it up.
         "keepalive": keepalive: OrOff<Duration> = "`\"60s\"`",
         /// Connections made, in use and idle in pools.
@@ -200,6 +204,7 @@ impl LimitsSection {
                     standard.peer.bytes_per_second_min,
                     |at| at.0 as u64,
                 ),
+                orphan_max: or_off(&self.orphan, standard.peer.orphan_max, |at| at),
             },
             keepalive: or_off(&self.keepalive, standard.keepalive, |at| at),
             outbound_max: count(&self.outbound, standard.outbound_max),

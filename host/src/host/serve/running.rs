@@ -343,6 +343,7 @@ impl Running {
             Ended::Returned(Err(())) => "returned an error".to_owned(),
             Ended::Exit(code) => format!("exited with {code}"),
             Ended::Trapped(_) => "trapped".to_owned(),
+            Ended::Orphaned => "was ended".to_owned(),
         };
         let again = match self.plan.served.restart {
             Restart::Always => true,
