@@ -31,7 +31,8 @@ pub struct GuestLog {
 pub struct LineWriter {
     log: Arc<GuestLog>,
     stream: &'static str,
-    coroutine: u64,
+    /// Who writes.
+    coroutine: Arc<AtomicU64>,
     line: Vec<u8>,
     /// The rest of the line is left out.
     cut: bool,
@@ -56,9 +57,9 @@ impl GuestLog {
         })
     }
 
-    /// A stream of a coroutine's.
-    pub fn writer(self: &Arc<Self>, stream: &'static str, coroutine: u64) -> LineWriter {
-        LineWriter { log: self.clone(), stream, coroutine, line: Vec::new(), cut: false }
+    /// A stream, of whichever coroutine writes: a line is whose who ends it.
+    pub fn writer(self: &Arc<Self>, stream: &'static str, coroutine: &Arc<AtomicU64>) -> LineWriter {
+        LineWriter { log: self.clone(), stream, coroutine: coroutine.clone(), line: Vec::new(), cut: false }
     }
 
     fn allows(&self, bytes: u64) -> bool {
@@ -114,7 +115,7 @@ impl LineWriter {
     }
 
     fn end_line(&mut self) {
-        self.log.line(self.stream, self.coroutine, &self.line, self.cut);
+        self.log.line(self.stream, self.coroutine.load(Ordering::Relaxed), &self.line, self.cut);
         self.line.clear();
         self.cut = false;
     }

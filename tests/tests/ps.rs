@@ -49,6 +49,26 @@ fn of<'a>(all: &'a [Value], stream: &TcpStream) -> &'a Value {
     all.iter().find(|one| one["peer"] == address.as_str()).unwrap_or_else(|| panic!("{address}: {all:?}"))
 }
 
+/// Two of one instance, each of which says who it is.
+#[test]
+fn a_line_that_a_guest_prints_names_the_coroutine_that_printed_it() {
+    let admin = Socket::new();
+    let config = Config::host(&format!("{}\nshared-instances = true", admin.line()));
+    let host = Launch::serve(&config.tenant("p", "print_shared", "restart = \"never\"")).flag("-v").start();
+    host.wait_count("line=\"turn 2 of ", 4);
+    let mut printed = std::collections::BTreeMap::<String, usize>::new();
+    for line in host.stderr().lines().filter(|line| line.contains("INFO guest")) {
+        let (_, text) = line.split_once("line=\"").expect("a guest's line");
+        let own = text.trim_end_matches('"').rsplit(' ').next().expect("an id");
+        assert!(line.contains(&format!(" coroutine={own} ")), "{line}");
+        *printed.entry(own.to_owned()).or_default() += 1;
+    }
+    let mut counts: Vec<_> = printed.into_values().collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 6, 6], "{host:?}");
+    host.stop();
+}
+
 #[test]
 fn each_tells_what_it_waits_for() {
     let socket = Socket::new();

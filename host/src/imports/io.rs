@@ -1,6 +1,11 @@
 //! wasi:io on the store's table: a wait in it is a blocking point, as one in conet:net is.
 
-use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
+use std::sync::atomic::Ordering;
+
+use wasmtime::{
+    AsContextMut, StoreContextMut,
+    component::{HasData, HasSelf, Linker, Resource, ResourceTable},
+};
 use wasmtime_wasi_io::{
     bindings::wasi::io::{
         error,
@@ -11,14 +16,53 @@ use wasmtime_wasi_io::{
     streams::{DynInputStream, DynOutputStream, StreamError, StreamResult},
 };
 
-use super::{HasView, View, view::noting_wait};
+use super::{HasView, View, crew, view::noting_wait};
 use crate::roster::{Doing, meanwhile};
 
 /// Links wasi:io.
 pub(crate) fn add_to_linker<T: HasView>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     error::add_to_linker::<T, HasTable>(linker, |t| &mut t.view().table)?;
     poll::add_to_linker::<T, HasSelf<View>>(linker, T::view)?;
-    streams::add_to_linker::<T, HasSelf<View>>(linker, T::view)
+    streams::add_to_linker::<T, HasSelf<View>>(linker, T::view)?;
+    // What a guest prints is whose who prints it, and that only the store knows.
+    linker.allow_shadowing(true);
+    let mut instance = linker.instance("wasi:io/streams@0.2.12")?;
+    instance.func_wrap("[method]output-stream.write", |mut store, (stream, bytes): (Output, Vec<u8>)| {
+        note_printing(store.as_context_mut());
+        let view = store.data_mut().view();
+        let written = HostOutputStream::write(view, stream, bytes);
+        Ok((told(view, written)?,))
+    })?;
+    instance.func_wrap_async(
+        "[method]output-stream.blocking-write-and-flush",
+        |mut store, (stream, bytes)| {
+            Box::new(async move {
+                note_printing(store.as_context_mut());
+                let view = store.data_mut().view();
+                let written = HostOutputStream::blocking_write_and_flush(view, stream, bytes).await;
+                Ok((told(view, written)?,))
+            })
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// Which coroutine of a shared instance prints now, if it is known.
+fn note_printing<T: HasView>(mut store: StoreContextMut<'_, T>) {
+    if store.data().view_ref().crew.is_some()
+        && let Some(caller) = crew::caller(store.as_context_mut())
+    {
+        store.data().view_ref().printing.store(caller.id, Ordering::Relaxed);
+    }
+}
+
+/// A result as the guest is told it.
+fn told(view: &mut View, result: StreamResult<()>) -> wasmtime::Result<Result<(), streams::StreamError>> {
+    match result {
+        Ok(()) => Ok(Ok(())),
+        Err(error) => streams::Host::convert_stream_error(view, error).map(Err),
+    }
 }
 
 impl View {

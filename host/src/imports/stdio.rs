@@ -2,7 +2,10 @@
 //!
 //! wasmtime-wasi's own writes from the worker, where a blocked terminal or pipe would stop every coroutine.
 
-use std::future::poll_fn;
+use std::{
+    future::poll_fn,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use wasmtime::component::{HasSelf, Linker, Resource};
 use wasmtime_wasi::p2::bindings::cli::{stderr, stdout};
@@ -28,7 +31,7 @@ pub(crate) fn add_to_linker<T: HasView>(linker: &mut Linker<T>) -> wasmtime::Res
 impl stdout::Host for View {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
         fault::point("stdio.stdout");
-        let stream = stream(&self.context.stdout, self.id);
+        let stream = stream(&self.context.stdout, &self.printing);
         Ok(self.table.push(stream)?)
     }
 }
@@ -36,12 +39,12 @@ impl stdout::Host for View {
 impl stderr::Host for View {
     fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
         fault::point("stdio.stderr");
-        let stream = stream(&self.context.stderr, self.id);
+        let stream = stream(&self.context.stderr, &self.printing);
         Ok(self.table.push(stream)?)
     }
 }
 
-fn stream(output: &GuestOutput, coroutine: u64) -> DynOutputStream {
+fn stream(output: &GuestOutput, coroutine: &Arc<AtomicU64>) -> DynOutputStream {
     match output {
         GuestOutput::Stream(output) => Box::new(Stream(output.writer())),
         GuestOutput::Log { log, stream } => Box::new(Lines(log.writer(stream, coroutine))),

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context as TaskContext, Poll},
     time::Instant,
@@ -37,6 +37,8 @@ pub struct View {
     pub table: ResourceTable,
     /// The calling coroutine's id; in a shared instance, that of its first one.
     pub id: u64,
+    /// Who prints; in a shared instance the first one, if it is not known who calls.
+    pub printing: Arc<AtomicU64>,
     /// How the instance ends, which its connections look at when they drop.
     pub fate: Arc<Fate>,
     /// Blocking points passed by any coroutine of this store: CPU between two of them is bounded.
@@ -152,6 +154,7 @@ impl View {
             context,
             table,
             id,
+            printing: Arc::new(AtomicU64::new(id)),
             blocking_points: 0,
             coroutine: None,
             crew: None,
