@@ -240,6 +240,50 @@ fn a_log_that_is_stuck_holds_up_nobody() {
     host.stop();
 }
 
+/// Read by somebody who begins late.
+#[test]
+fn each_connection_has_a_line_or_is_counted() {
+    let log = fresh();
+    assert!(std::process::Command::new("mkfifo").arg(&log).status().expect("coreutils").success());
+    let late = std::fs::OpenOptions::new().read(true).write(true).open(&log).expect("it is there");
+    let socket = Socket::new();
+    let config = Config::host(&format!("{}\naccess-log = {log:?}", socket.line()));
+    let config = config.handler("t", "echo-handler", "[tenant.limits]\naccept-rate = \"off\"");
+    let host = Launch::serve(&config).flag("-vv").start();
+    let addr = host.addr_of("t");
+    socket.wait("/readyz", |response| response.status == 200);
+    let lost =
+        || Samples::read(&socket.get("/metrics").body).of("conet_access_lines_lost_total{tenant=\"t\"}");
+    let mut made = 0;
+    let mut make = |count| {
+        for _ in 0..count {
+            peer::round_trip(&mut peer::connect(addr), b"served");
+        }
+        made += count;
+    };
+    let start = Instant::now();
+    while lost() == 0.0 {
+        assert!(start.elapsed() < PATIENCE, "it never fills");
+        make(500);
+    }
+    let mut reader = std::fs::File::open(&log).expect("the host writes");
+    drop(late);
+    let reads = std::thread::spawn(move || {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut text).expect("it is text");
+        text
+    });
+    make(500);
+    host.signal(Signal::TERM);
+    let exit = host.wait_exit();
+    let text = reads.join().expect("it has read to the end");
+    let lost = exit.stderr.split(" access_lines_lost=").nth(1).expect("it is counted");
+    let lost: usize = lost.split_whitespace().next().and_then(|count| count.parse().ok()).expect("a number");
+    let ends = text.lines().filter(|line| line.contains(" end=")).count();
+    assert!(lost > 0 && ends >= 500, "{ends} lines, {lost} lost");
+    assert_eq!(ends + lost, made);
+}
+
 #[test]
 fn a_file_that_cannot_be_opened_is_told_at_the_start() {
     let config = host(Path::new("/proc/nowhere/access.log")).handler("t", "echo-handler", "");
