@@ -242,6 +242,17 @@ fn pools_beyond_the_limit_are_opened() {
     takes("pools", "pools_refused");
 }
 
+/// What would have been denied is to open it: then nobody would have connected.
+#[test]
+fn a_pool_that_is_not_granted_counts_once() {
+    let upstream = Upstream::echo();
+    let lines = format!("env = {{ TARGET = \"{}\" }}\nwarn = [\"allow-connect\"]", upstream.addr());
+    let watched = Watched::start("", |config| config.handler("h", "pool_handler", &lines));
+    peer::round_trip(&mut watched.host.connect_to("h"), &[7; 64]);
+    assert_eq!(watched.wait_would_deny("allow-connect", |count| count >= 1), 1);
+    watched.stop("denied");
+}
+
 #[test]
 fn a_guest_connects_and_looks_up_as_often_as_it_likes() {
     let upstream = Upstream::echo();

@@ -33,6 +33,17 @@ pub(crate) async fn connect(
     who: Option<&Coroutine>,
 ) -> Result<(TcpStream, Permit), ErrorCode> {
     allow(context, &target)?;
+    connect_allowed(context, target, deadline, connect_max, who).await
+}
+
+/// As [`connect`], to a target of which it is known that it may be tried.
+pub(crate) async fn connect_allowed(
+    context: &Context,
+    target: Target,
+    deadline: Option<Instant>,
+    connect_max: Duration,
+    who: Option<&Coroutine>,
+) -> Result<(TcpStream, Permit), ErrorCode> {
     let permit = {
         let _meanwhile = meanwhile(who, Doing::ConnectWait);
         permit(context, deadline).await?

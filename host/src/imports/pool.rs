@@ -47,7 +47,9 @@ impl View {
             let deadline = deadline(timeout);
             let connect = async || {
                 let _meanwhile = meanwhile(who.as_deref(), Doing::Connect);
-                egress::connect(&context, target, deadline, pool.connect_max(), who.as_deref()).await
+                // It was allowed, or told of, when the pool was opened.
+                let connect_max = pool.connect_max();
+                egress::connect_allowed(&context, target, deadline, connect_max, who.as_deref()).await
             };
             pool.get(deadline, connect).await.map_err(|error| match error {
                 GetError::TimedOut => ErrorCode::TimedOut,
