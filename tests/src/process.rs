@@ -1,7 +1,9 @@
 //! A process seen from outside: signals, limits, and what `/proc` says.
 
+use std::iter;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -230,10 +232,17 @@ pub fn fds_left() -> usize {
     (most as usize).saturating_sub(open)
 }
 
-/// A port of loopback that nobody listens on, below those that the system gives out itself.
+/// A port of loopback that nobody listens on, below those that the system gives out itself. Each is given once: who has one may
+/// leave it for a while.
 pub fn free_port() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
     let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     // Each process begins elsewhere.
     let from = 20_000 + (std::process::id() % 8_000) as u16;
-    (from..from + 4_000).find(free).expect("some port is free")
+    let next = || GIVEN.fetch_add(1, Ordering::Relaxed);
+    iter::repeat_with(next)
+        .take(4_000)
+        .map(|given| from + given % 4_000)
+        .find(free)
+        .expect("some port is free")
 }

@@ -230,8 +230,10 @@ fn the_terminal_shows_coroutines() {
     let config = format!("{}\n{SHARED}\nadmin-address = \"127.0.0.1:0\"", socket.line());
     let host = Launch::serve(&Config::host(&config).handler("h", "waits", LIMITS)).start();
     let line = host.wait_line("admin at http://");
-    let _streams = [ask(&host, "h", b's'), host.connect_to("h"), host.connect_to("h")];
+    let _asleep = ask(&host, "h", b's');
     wait(&socket, "state=sleep", 1);
+    // Later, and so for a shorter time.
+    let _silent = [host.connect_to("h"), host.connect_to("h")];
     wait(&socket, "state=recv", 2);
     let ps = |args: &[&str]| {
         let output =

@@ -342,6 +342,7 @@ fn listeners_come_back_as_well() {
     reload(&host, &mut config, file(two, 2, 100));
     let second = SocketAddr::from(([127, 0, 0, 1], two));
     while !host.stderr().contains("rolled back to the version before") {
+        assert!(!host.stderr().contains("cannot come back"), "{host:?}");
         let Ok(mut stream) = TcpStream::connect(second) else { continue };
         ask(&mut stream, 0);
     }
