@@ -5,7 +5,7 @@
 //! be long gets a branch: up to 64 KiB it is as it was, and beyond that it is a function that is added to the module,
 //! which does the same in a loop. What it comes to is the same to the byte, and to the trap.
 //!
-//! Debug sections of a changed module go: their code offsets would be wrong. Where code has gone says [`Moves`].
+//! Debug sections of a changed module go: their code offsets would be wrong. Where code has gone says `Moves`.
 
 mod helper;
 

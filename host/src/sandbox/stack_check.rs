@@ -3,7 +3,7 @@
 //! Coroutines of one instance have their shadow stacks on the guest's heap, with no guard page. The SDK links in two
 //! globals, the lowest address of the running coroutine's stack and the bytes above it, and here every change of the
 //! stack pointer in compiled code gets a check against them. Nothing else of the component changes, except that debug
-//! sections of a changed module go: their code offsets would be wrong. Where code has gone says [`Moves`].
+//! sections of a changed module go: their code offsets would be wrong. Where code has gone says `Moves`.
 //!
 //! The SDK's own switching code is left alone: it is what names the limit. A hostile module can dress up as one to check,
 //! and harms its own memory at most; the result is validated like any component.
