@@ -69,6 +69,14 @@ fn a_line_that_a_guest_prints_names_the_coroutine_that_printed_it() {
     host.stop();
 }
 
+/// What it does. One that was woken to receive for the others of its instance is told to be running until it calls the host
+/// again: which of them goes on, and perhaps computes, the guest does not tell.
+fn is_told_as(one: &Value, state: &str) -> bool {
+    let woken =
+        one["shared"] == true && one["state"] == "running" && one["cpu_seconds"].as_f64() < Some(LASTING);
+    one["state"] == state || woken && state == "recv"
+}
+
 #[test]
 fn each_tells_what_it_waits_for() {
     let socket = Socket::new();
@@ -93,14 +101,15 @@ fn each_tells_what_it_waits_for() {
         }
         let states = |response: &Response| -> Option<Vec<Value>> {
             let all = coroutines(&told(response)).clone();
-            let is_so = |(stream, state): &(TcpStream, &str)| of(&all, stream)["state"] == **state;
+            let is_so = |(stream, state): &(TcpStream, &str)| is_told_as(of(&all, stream), state);
             (all.len() == streams.len() && streams.iter().all(is_so)).then_some(all)
         };
         let all = socket.wait(&format!("/coroutines?tenant={tenant}"), |response| states(response).is_some());
         let all = states(&all).expect("it was so");
         for (stream, state) in &streams {
             let one = of(&all, stream);
-            assert_eq!((&one["state"], &one["kind"]), (&Value::from(*state), &"connection".into()), "{one}");
+            assert!(is_told_as(one, state), "{one}");
+            assert_eq!(one["kind"], "connection", "{one}");
             assert_eq!((&one["tenant"], &one["draining"]), (&Value::from(tenant), &false.into()));
             assert_eq!(one["shared"], tenant == "shared", "{one}");
             assert!(one["memory_bytes"].as_u64() > Some(1 << 16), "{one}");

@@ -24,8 +24,8 @@ pub unsafe fn within<F: Fn(), R>(ring: &F, body: impl FnOnce() -> R) -> R {
     body()
 }
 
-/// Has this thread's alarm go off once, this long from now, unless it is set anew or [cleared](clear) before. Where the
-/// system has no timer for it, it never does.
+/// Has this thread's alarm go off this long from now, and again each time as long has passed, until it is set anew or
+/// [cleared](clear): one may come before what it is for can be told. Where the system has no timer for it, it never does.
 pub fn set(after: Duration) {
     TIMER.with(|timer| {
         if let Some(timer) = timer.get_or_init(|| Timer::new().ok()) {
@@ -109,12 +109,11 @@ impl Timer {
 
     /// Zero stands for never.
     fn set(&self, after: Duration) {
-        let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let after = libc::timespec {
             tv_sec: after.as_secs() as libc::time_t,
             tv_nsec: after.subsec_nanos() as libc::c_long,
         };
-        let spec = libc::itimerspec { it_interval: never, it_value: after };
+        let spec = libc::itimerspec { it_interval: after, it_value: after };
         // It fails for a time that is none, or a timer that is none.
         // SAFETY: it reads `spec`, and the timer is there until the drop.
         let _ = unsafe { libc::timer_settime(self.0, 0, &spec, ptr::null_mut()) };

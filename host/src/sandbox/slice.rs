@@ -143,12 +143,12 @@ pub(super) fn at_deadline(mut store: StoreContextMut<'_, State>) -> wasmtime::Re
     let over = match &so_far {
         // The epoch may be another worker's doing.
         Some(SoFar { told: false, time, shared: true }) => *time >= SLICE_MAX_IF_SHARED,
-        Some(SoFar { told: true, time, .. }) => !goes_on || *time >= SLICE_MIN,
+        Some(SoFar { told: true, time, .. }) => !goes_on || *time + ALARM_MIN >= SLICE_MIN,
         _ => !goes_on,
     };
     if !over {
         match so_far {
-            Some(SoFar { told: true, time, shared: true }) => alarm::set(SLICE_MIN.saturating_sub(time)),
+            Some(SoFar { told: true, time, shared: true }) => alarm::set(SLICE_MIN - time),
             Some(_) => {}
             None => interrupt::computing(),
         }
@@ -252,6 +252,9 @@ pub(super) fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
+
+/// An alarm sooner than that would go off before the deadline that it is to be compared with is set.
+const ALARM_MIN: Duration = Duration::from_micros(20);
 
 /// A slice, in ticks; and until a slice that begins anywhere between two is counted.
 pub(super) const SLICE_TICKS: u64 = 1;

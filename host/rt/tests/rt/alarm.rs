@@ -24,51 +24,55 @@ fn wait_for(rung: &AtomicU32, times: u32) {
 }
 
 #[test]
-fn it_interrupts_what_computes() {
+fn it_interrupts_what_computes_again_and_again() {
     let rung = AtomicU32::new(0);
     within(&rung, || {
-        for times in 1..=100 {
-            alarm::set(SHORT);
-            wait_for(&rung, times);
-        }
+        alarm::set(SHORT);
+        wait_for(&rung, 100);
+        alarm::clear();
     });
-    assert_eq!(rung.load(SeqCst), 100, "once for each");
 }
 
 #[test]
-fn set_anew_it_goes_off_once_and_cleared_it_does_not() {
-    let (early, late) = (AtomicU32::new(0), AtomicU32::new(0));
-    within(&early, || {
+fn set_anew_it_is_another_one_and_cleared_it_does_not_go_off() {
+    let rung = AtomicU32::new(0);
+    within(&rung, || {
         alarm::set(LONG);
         alarm::set(SHORT);
-        wait_for(&early, 1);
+        wait_for(&rung, 1);
         alarm::set(LONG);
         alarm::clear();
         alarm::clear();
+        let until_now = rung.load(SeqCst);
+        // Until it would have gone off.
+        thread::sleep(2 * LONG);
+        assert_eq!(rung.load(SeqCst), until_now);
     });
-    // Until it would have gone off.
-    within(&late, || thread::sleep(2 * LONG));
-    assert_eq!((early.load(SeqCst), late.load(SeqCst)), (1, 0));
 }
 
 #[test]
 fn the_innermost_is_told_and_one_that_is_over_is_not() {
-    let [outer, inner, last] = [0; 3].map(AtomicU32::new);
+    let [outer, inner] = [0; 2].map(AtomicU32::new);
     within(&outer, || {
         within(&inner, || {
             alarm::set(SHORT);
             wait_for(&inner, 1);
+            alarm::clear();
         });
         let panicked = catch_unwind(AssertUnwindSafe(|| within(&inner, || panic!("as a guest's call may"))));
         assert!(panicked.is_err());
+        assert_eq!(outer.load(SeqCst), 0);
+        let until_now = inner.load(SeqCst);
         alarm::set(SHORT);
         wait_for(&outer, 1);
+        assert_eq!(inner.load(SeqCst), until_now);
     });
     // It goes off where nobody is told.
-    alarm::set(SHORT);
-    thread::sleep(2 * LONG);
-    within(&last, || thread::sleep(SHORT));
-    assert_eq!([&outer, &inner, &last].map(|rung| rung.load(SeqCst)), [1, 1, 0]);
+    thread::sleep(LONG);
+    alarm::clear();
+    let until_now = outer.load(SeqCst);
+    within(&inner, || thread::sleep(LONG));
+    assert_eq!(outer.load(SeqCst), until_now);
 }
 
 #[test]
@@ -87,13 +91,14 @@ fn each_thread_has_its_own() {
                     if sets {
                         alarm::set(SHORT);
                         wait_for(&rung, 1);
+                        alarm::clear();
                     }
                     ready.fetch_add(1, SeqCst);
                     while ready.load(SeqCst) < 8 {
                         spin_loop();
                     }
                 });
-                assert_eq!(rung.load(SeqCst), u32::from(sets));
+                assert_eq!(rung.load(SeqCst) > 0, sets);
             });
         }
     });
