@@ -44,7 +44,7 @@ fn set_anew_it_is_another_one_and_cleared_it_does_not_go_off() {
         alarm::clear();
         alarm::clear();
         let until_now = rung.load(SeqCst);
-        // Until it would have gone off.
+        // Nothing tells that it does not: it is waited for until it would have gone off.
         thread::sleep(2 * LONG);
         assert_eq!(rung.load(SeqCst), until_now);
     });
@@ -67,7 +67,7 @@ fn the_innermost_is_told_and_one_that_is_over_is_not() {
         wait_for(&outer, 1);
         assert_eq!(inner.load(SeqCst), until_now);
     });
-    // It goes off where nobody is told.
+    // It goes off where nobody is told, and so nobody can be asked whether it has: it has long had the time.
     thread::sleep(LONG);
     alarm::clear();
     let until_now = outer.load(SeqCst);
